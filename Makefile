@@ -1,0 +1,59 @@
+# Two commands matter: `make up` and `make test`. Both install what is missing first.
+SHELL := /bin/sh
+ROOT := $(CURDIR)
+export PATH := $(ROOT)/node_modules/.bin:$(PATH)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+UNIT := test/base test/config test/model test/compress test/transcode test/oracle test/admit test/receive \
+        test/topology test/operate test/metrics test/tidy.test.ts test/docs.test.ts
+INTEGRATION := test/redis test/queue test/clickhouse test/write test/migrate test/embedded test/bench test/process
+
+.PHONY: up test test-unit test-integration test-chaos coverage lint bench install redis build clean
+
+up: install build
+	@[ -n "$$SLUICE_REDIS_URL" ] || $(MAKE) --no-print-directory redis
+	@exec bin/sluice up
+
+test: install build redis
+	@tsc --noEmit -p . && exec node scripts/test.ts
+
+test-unit: install build
+	@exec node scripts/test.ts $(UNIT)
+
+test-integration: install build redis
+	@exec node scripts/test.ts $(INTEGRATION)
+
+test-chaos: install build redis
+	@exec node scripts/test.ts test/process/kill.test.ts
+
+coverage: install build redis
+	@exec node scripts/test.ts --coverage
+
+lint: install
+	@tsc --noEmit -p . && biome lint --error-on-warnings src test bench scripts
+
+# Measures against a running `make up`; `make bench ARGS="--help"` shows what can be asked.
+bench: install build
+	@exec node bench/main.ts $(ARGS)
+
+# What npm ci leaves out of date: the lock file is newer than the stamp of the last install.
+install: node_modules/.installed
+node_modules/.installed: package.json package-lock.json
+	@echo "installing npm packages (once, about 1.2 GB with the embedded ClickHouse)"
+	@npm ci --no-progress --loglevel=error
+	@touch $@
+
+build: build/transcode.wasm
+build/transcode.wasm: node_modules/.installed scripts/build-wasm.ts $(wildcard src/transcode/*.ts)
+	@npm run --silent build
+	@touch $@
+
+redis:
+	@command -v redis-server >/dev/null || { \
+	  echo "installing redis-server from the distribution"; \
+	  $(SUDO) apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends redis-server >/dev/null; } || { \
+	  echo "redis-server could not be installed: install it by hand, or give SLUICE_REDIS_URL"; exit 1; }
+
+clean:
+	rm -rf build coverage

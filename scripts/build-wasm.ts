@@ -1,0 +1,29 @@
+/**
+ * Builds build/transcode.wasm: the transcoder's sources as AssemblyScript. They are TypeScript and AssemblyScript at
+ * once; only the memory differs, so memory.ts is read from memory.as.ts here.
+ */
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import asc from 'assemblyscript/asc';
+
+const ROOT = resolve(import.meta.dirname, '..');
+const TARGET = join('build', 'transcode.wasm');
+
+const OPTIONS = [
+  'src/transcode/entry.ts', '--outFile', TARGET, '--baseDir', ROOT,
+  // Nothing is ever freed by AssemblyScript's own memory: the transcoder's objects live as long as the instance.
+  '-O3', '--noAssert', '--runtime', 'stub', '--enable', 'simd,bulk-memory', '--use', 'abort=', '--maximumMemory', '32768',
+];
+
+/** asc appends .ts to an import's path, which has it already, and doesn't know imports of types alone. */
+function readSource(name: string, base: string): string | null {
+  const path = join(base, name.replace(/\.ts\.ts$/, '.ts').replace(/(^|\/)memory\.ts$/, '$1memory.as.ts'));
+  return existsSync(path) ? readFileSync(path, 'utf8').replace(/^import type /gm, 'import ') : null;
+}
+
+mkdirSync(join(ROOT, 'build'), { recursive: true });
+const { error } = await asc.main(OPTIONS, { readFile: readSource, stdout: process.stdout, stderr: process.stderr });
+if (error !== null) {
+  process.stderr.write(`${error.message}\n`);
+  process.exitCode = 1;
+}

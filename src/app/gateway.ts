@@ -1,0 +1,89 @@
+/**
+ * The gateway, from the sink back: batches in Redis, group commits, transcoders, the door, the two ports. Start reading
+ * here: everything that a request passes is built in this file, in the opposite order.
+ */
+import { Door } from '../admit/door.ts';
+import { createFrameCompressor } from '../compress/frame.ts';
+import type { SealedBatch } from '../model/batch.ts';
+import { SIGNALS, type Signal } from '../model/signal.ts';
+import type { AppendResult, BatchStore } from '../queue/batch-store.ts';
+import { GroupCommit } from '../queue/commit.ts';
+import type { JobQueue } from '../queue/jobs.ts';
+import { Sealer } from '../queue/sealer.ts';
+import { listenGrpc } from '../receive/grpc.ts';
+import { listenHttp } from '../receive/http.ts';
+import type { Admission } from '../receive/ingest.ts';
+import { createOpenBlocks } from '../transcode/open-blocks.ts';
+import type { Books } from './books.ts';
+import { createIngest } from './ingest.ts';
+import { LargeLane } from './large-lane.ts';
+import type { RoleContext } from './roles.ts';
+import { SHARD } from './shard.ts';
+
+export interface GatewayParts {
+  /** Connected. */
+  readonly store: BatchStore;
+  readonly books: Books;
+  readonly jobs: JobQueue;
+  /** Whether clients should come here, for the gRPC health service. */
+  readonly ready: () => boolean;
+}
+
+export interface Gateway {
+  readonly grpcPort: number;
+  readonly httpPort: number;
+  /** Brings this gateway's gauges up to date. */
+  refresh(): void;
+}
+
+/**
+ * Resolves when both ports take data.
+ * @throws ConfigurationError when a port can't be had
+ */
+export async function startGateway(context: RoleContext, parts: GatewayParts): Promise<Gateway> {
+  const { settings, instruments, logger, lifecycle } = context;
+  const { books, ready } = parts;
+  const commits = await startCommits(context, parts);
+  const { requestBytesMax, nestingMax } = settings.receive;
+  const { engine } = settings.transcode;
+  const { zstdLevel, bytesMax: fragmentBytesMax } = settings.fragment;
+  const lane = new LargeLane({ engine, nestingMax, requestBytesMax, zstdLevel, fragmentBytesMax }, logger);
+  lifecycle.add('large lane', () => lane.close());
+
+  const ingest = createIngest({ receive: settings.receive, commits, lane, instruments, logger });
+  const door = new Door(settings.receive, instruments);
+  const admission: Admission = { enter: (bytes) => books.pressure() ?? door.enter(bytes) };
+
+  const listening = { ...settings.receive, ingest, door: admission, instruments, logger };
+  const health = () => (ready() ? 'SERVING' : 'NOT_SERVING');
+  const grpc = await listenGrpc({ ...listening, addr: settings.receive.grpcAddr, health });
+  lifecycle.add('gRPC port', (msMax) => grpc.close(msMax));
+  const http = await listenHttp({ ...listening, addr: settings.receive.httpAddr });
+  lifecycle.add('HTTP port', (msMax) => http.close(msMax));
+  lifecycle.add('door', async () => door.close());
+  return { grpcPort: grpc.port, httpPort: http.port, refresh: () => ingest.refresh() };
+}
+
+/** One group commit a signal, so that a large block of one doesn't hold up the others. */
+async function startCommits(
+  { settings, instruments, logger, lifecycle }: RoleContext, { store, jobs }: GatewayParts,
+): Promise<Record<Signal, GroupCommit>> {
+  const compressor = createFrameCompressor(settings.fragment.zstdLevel);
+  const { ageMsMax } = settings.batch;
+  const onSealed = (batches: readonly SealedBatch[]) => jobs.offer(batches);
+  const sealer = new Sealer({ shard: SHARD, ageMsMax, store, onSealed, instruments, logger });
+  lifecycle.add('sealer', async () => sealer.stop());
+  const commits: Partial<Record<Signal, GroupCommit>> = {};
+  for (const signal of SIGNALS) {
+    const blocks = await createOpenBlocks(signal, settings.transcode.engine, settings.receive);
+    const onStored = (result: AppendResult) => sealer.stored(result);
+    commits[signal] = new GroupCommit({
+      signal, shard: SHARD, blocks, compressor, store, instruments, onStored, fragmentBytesMax: settings.fragment.bytesMax,
+    });
+  }
+  const all = commits as Record<Signal, GroupCommit>;
+  lifecycle.add('group commits', async () => {
+    await Promise.all(SIGNALS.map((signal) => all[signal].drain()));
+  });
+  return all;
+}

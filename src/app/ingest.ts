@@ -1,0 +1,95 @@
+/**
+ * The way of a request between the ports and the queue: decode, transcode, group commit, count. Small requests take the
+ * short way on this thread; large ones go through the large lane, so that nobody waits behind them.
+ */
+import { Fault } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import { inflatedSizeHint } from '../compress/inflate.ts';
+import type { Settings } from '../config/settings.ts';
+import type { Instruments } from '../metrics/instruments.ts';
+import { Rate } from '../metrics/rate.ts';
+import { Malformed } from '../model/block.ts';
+import { NOTHING, type Outcome, type Verdict, later, never } from '../model/outcome.ts';
+import { SIGNALS, type Signal } from '../model/signal.ts';
+import type { GroupCommit } from '../queue/commit.ts';
+import type { Ingest, IngestRequest } from '../receive/ingest.ts';
+import { decodeRequest, malformed, tooLargeMessage } from './decode.ts';
+import type { LargeLane } from './large-lane.ts';
+
+/** Clients come back after this long, up to twice as long: spread out, so that they don't all return at once. */
+const RETRY_AFTER_MS = 1_000;
+
+export interface IngestOptions {
+  readonly receive: Settings['receive'];
+  readonly commits: Readonly<Record<Signal, GroupCommit>>;
+  readonly lane: LargeLane;
+  readonly instruments: Instruments;
+  readonly logger: Logger;
+}
+
+export interface CountingIngest extends Ingest {
+  /** Brings the gauges of rates up to date. */
+  refresh(): void;
+}
+
+export function createIngest(options: IngestOptions): CountingIngest {
+  const { receive, commits, lane, instruments, logger } = options;
+  const rates = Object.fromEntries(SIGNALS.map((signal) => [signal, new Rate()])) as Record<Signal, Rate>;
+
+  const admitted = (signal: Signal, outcome: Outcome): Verdict => {
+    instruments.itemsAccepted.inc({ signal }, outcome.accepted);
+    rates[signal].add(outcome.accepted, second());
+    for (const [reason, count] of outcome.reasons) instruments.itemsRejected.inc({ signal, reason }, count);
+    return { kind: 'admit', outcome };
+  };
+
+  const small = async (request: IngestRequest, bytes: Uint8Array): Promise<Verdict> => {
+    try {
+      return admitted(request.signal, await commits[request.signal].submit(bytes));
+    } catch (error) {
+      if (error instanceof Malformed) return malformed(request, error);
+      return refused(error, logger);
+    }
+  };
+
+  const large = async (request: IngestRequest): Promise<Verdict> => {
+    try {
+      const { result } = await lane.take(request);
+      if (result.kind === 'never') return result;
+      return admitted(request.signal, await commits[request.signal].submitFragments(result.fragments, result.outcome));
+    } catch (error) {
+      return refused(error, logger);
+    }
+  };
+
+  return {
+    take(request) {
+      if (request.body.length === 0 && request.format === 'protobuf') return Promise.resolve(admitted(request.signal, NOTHING));
+      if (inflatedSizeHint(request.body, request.encoding) > receive.inlineBytesMax) return large(request);
+      const bytesMax = Math.min(receive.inlineBytesMax, receive.requestBytesMax);
+      const decoded = decodeRequest(request, bytesMax, receive.nestingMax);
+      if (decoded.kind === 'ok') return small(request, decoded.bytes);
+      if (decoded.kind === 'never') return Promise.resolve(decoded);
+      if (bytesMax < receive.requestBytesMax) return large(request);
+      return Promise.resolve(never('too_large', tooLargeMessage(receive.requestBytesMax)));
+    },
+    refresh() {
+      for (const signal of SIGNALS) instruments.itemsPerSecond.set({ signal }, rates[signal].perSecond(second()));
+    },
+  };
+}
+
+function second(): number {
+  return Math.floor(performance.now() / 1000);
+}
+
+/** Whatever went wrong, the same request may pass later: that is what the client is told. */
+function refused(error: unknown, logger: Logger): Verdict {
+  const retryAfterMs = RETRY_AFTER_MS * (1 + Math.random());
+  if (error instanceof Fault) {
+    const reason = error.code === 'redis_full' ? 'redis_full' : 'redis_unavailable';
+    return later(reason, `the data could not be stored (${error.code}); send it again`, retryAfterMs);
+  }
+  logger.error({ err: error }, 'a request failed in an unforeseen way');
+  return later('redis_unavailable', 'the data could not be stored; send it again', retryAfterMs);
+}

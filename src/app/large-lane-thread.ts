@@ -1,0 +1,72 @@
+/**
+ * The thread for large requests: inflates, transcodes and compresses where nobody waits for it, and hands back finished
+ * fragments. All or nothing: a request that turns out malformed in its last piece gives no fragment at all.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { assert } from '../base/errors.ts';
+import { createFrameCompressor } from '../compress/frame.ts';
+import type { Fragment } from '../model/batch.ts';
+import { Malformed, type OpenBlocks } from '../model/block.ts';
+import { type Outcome, sumOutcomes } from '../model/outcome.ts';
+import { SIGNALS, type Signal } from '../model/signal.ts';
+import { createOpenBlocks } from '../transcode/open-blocks.ts';
+import { sliceRequest } from '../transcode/slices.ts';
+import { decodeRequest, malformed, tooLargeMessage } from './decode.ts';
+import type { LaneAnswer, LaneRequest, LaneResult, LaneSettings } from './large-lane-protocol.ts';
+
+const settings = workerData as LaneSettings;
+const compressor = createFrameCompressor(settings.zstdLevel);
+const blocks = new Map<Signal, OpenBlocks>();
+for (const signal of SIGNALS) {
+  blocks.set(signal, await createOpenBlocks(signal, settings.engine, { nestingMax: settings.nestingMax }));
+}
+
+assert(parentPort, 'this file runs as a worker thread');
+const port = parentPort;
+port.on('message', (request: LaneRequest) => {
+  const { result, requestBytes } = take(request);
+  const buffers = result.kind === 'fragments' ? result.fragments.map(({ bytes }) => bytes.buffer as ArrayBuffer) : [];
+  port.postMessage({ id: request.id, result, requestBytes } satisfies LaneAnswer, [...new Set(buffers)]);
+});
+port.postMessage('ready');
+
+function take(request: LaneRequest): { result: LaneResult; requestBytes: number } {
+  const decoded = decodeRequest(request, settings.requestBytesMax, settings.nestingMax);
+  if (decoded.kind === 'too_large') {
+    const message = tooLargeMessage(settings.requestBytesMax);
+    return { result: { kind: 'never', reason: 'too_large', message }, requestBytes: 0 };
+  }
+  if (decoded.kind === 'never') return { result: decoded, requestBytes: 0 };
+  try {
+    return { result: transcode(request.signal, decoded.bytes), requestBytes: decoded.inflatedBytes };
+  } catch (error) {
+    if (error instanceof Malformed) return { result: malformed(request, error), requestBytes: 0 };
+    throw error;
+  }
+}
+
+/** @throws Malformed with the offset in the whole request. */
+function transcode(signal: Signal, request: Uint8Array): LaneResult {
+  const open = blocks.get(signal);
+  assert(open, 'a transcoder for every signal');
+  const fragments: Fragment[] = [];
+  const outcomes: Outcome[] = [];
+  for (const slice of sliceRequest(request, settings.fragmentBytesMax)) {
+    try {
+      outcomes.push(open.append(slice));
+    } catch (error) {
+      const before = slice.byteOffset - request.byteOffset;
+      if (error instanceof Malformed && before > 0) throw new Malformed(error.reason, error.byteOffset + before);
+      throw error;
+    }
+    for (const { table, rows, bytes } of open.close()) {
+      fragments.push({ table, layout: compressor.layout, rows, bytes: unshared(compressor.compress(bytes)) });
+    }
+  }
+  return { kind: 'fragments', fragments, outcome: sumOutcomes(outcomes) };
+}
+
+/** Only a buffer of its own can be transferred. */
+function unshared(bytes: Uint8Array): Uint8Array {
+  return bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes.slice();
+}

@@ -1,0 +1,79 @@
+/**
+ * The lane for large requests: one thread, started with the first of them and ended after a quiet while, so that its
+ * memory goes back to the system. Requests wait in line; how many bytes may wait is bounded by the door.
+ */
+import { Worker } from 'node:worker_threads';
+import { Fault, messageOf } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import type { EncodedRequest } from './decode.ts';
+import type { LaneAnswer, LaneRequest, LaneSettings } from './large-lane-protocol.ts';
+
+const QUIET_MS_MAX = 10_000;
+
+interface Waiter {
+  readonly resolve: (answer: LaneAnswer) => void;
+  readonly reject: (error: Error) => void;
+}
+
+export class LargeLane {
+  readonly #settings: LaneSettings;
+  readonly #logger: Logger;
+  readonly #waiting = new Map<number, Waiter>();
+  #worker: Worker | undefined;
+  #quiet: NodeJS.Timeout | undefined;
+  #lastId = 0;
+
+  constructor(settings: LaneSettings, logger: Logger) {
+    this.#settings = settings;
+    this.#logger = logger;
+  }
+
+  /**
+   * The body is copied before this returns its promise; it stays the caller's.
+   * @throws Fault when the thread ended under the request; nothing was stored then.
+   */
+  take(request: EncodedRequest): Promise<LaneAnswer> {
+    clearTimeout(this.#quiet);
+    const worker = (this.#worker ??= this.#start());
+    const id = ++this.#lastId;
+    const body = request.body.slice() as Uint8Array<ArrayBuffer>;
+    const { signal, format, encoding } = request;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      worker.postMessage({ id, signal, format, encoding, body } satisfies LaneRequest, [body.buffer]);
+    });
+  }
+
+  async close(): Promise<void> {
+    clearTimeout(this.#quiet);
+    await this.#worker?.terminate();
+  }
+
+  #start(): Worker {
+    const worker = new Worker(new URL('./large-lane-thread.ts', import.meta.url), { workerData: this.#settings });
+    worker.on('message', (answer: LaneAnswer | 'ready') => {
+      if (answer === 'ready') return;
+      this.#waiting.get(answer.id)?.resolve(answer);
+      this.#waiting.delete(answer.id);
+      if (this.#waiting.size === 0) this.#quiet = setTimeout(() => this.#end(worker), QUIET_MS_MAX).unref();
+    });
+    worker.on('error', (error) => this.#logger.error({ err: error }, 'the thread for large requests failed'));
+    worker.on('exit', () => this.#ended(worker));
+    return worker;
+  }
+
+  #end(worker: Worker): void {
+    if (this.#worker === worker) this.#worker = undefined;
+    void worker.terminate();
+  }
+
+  /** The thread is gone: whoever still waits is refused for now, the next request starts another one. */
+  #ended(worker: Worker): void {
+    if (this.#worker !== worker) return;
+    this.#worker = undefined;
+    const fault = new Fault('large_lane_ended', 'here', 'the thread for large requests ended');
+    for (const { reject } of this.#waiting.values()) reject(fault);
+    this.#waiting.clear();
+    this.#logger.debug({ reason: messageOf(fault) }, 'large lane closed');
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * `sluice up`: what a developer's machine needs beside gateway and writer. A Redis and a ClickHouse are started only
+ * where no URL of one's own is given; the tables are brought up to date in either case.
+ */
+import { join } from 'node:path';
+import type { Logger } from '../base/log.ts';
+import type { Loaded } from '../config/load.ts';
+import type { Settings } from '../config/settings.ts';
+import { startEmbeddedClickHouse } from '../embedded/clickhouse.ts';
+import { openDataDir } from '../embedded/data-dir.ts';
+import { startEmbeddedRedis } from '../embedded/redis.ts';
+import type { EmbeddedService } from '../embedded/service.ts';
+import { migrateApply } from '../migrate/run.ts';
+import type { Lifecycle } from './lifecycle.ts';
+import { withMigrations } from './migrate.ts';
+
+/** @returns the settings with the URLs of what was started */
+export async function startEmbedded(loaded: Loaded, lifecycle: Lifecycle, logger: Logger): Promise<Settings> {
+  const { settings } = loaded;
+  const ownRedis = isGiven(loaded, 'redis.url');
+  const ownClickHouse = isGiven(loaded, 'clickhouse.urls');
+  if (ownRedis && ownClickHouse) return settings;
+  const { embedded, redis, clickhouse } = settings;
+  const folder = openDataDir(embedded.dataDir, embedded.diskFreeBytesMin);
+  lifecycle.add('data folder', async () => folder.release());
+  const started = { redisUrl: redis.url, clickhouseUrls: clickhouse.urls };
+  if (!ownClickHouse) {
+    const service = await startEmbeddedClickHouse({
+      dataDir: join(folder.path, 'clickhouse'), httpPort: embedded.clickhouseHttpPort,
+      tcpPort: embedded.clickhouseTcpPort, logger,
+    });
+    keep(service, 'embedded ClickHouse', lifecycle);
+    started.clickhouseUrls = [service.url];
+  }
+  if (!ownRedis) {
+    const service = await startEmbeddedRedis({
+      dataDir: join(folder.path, 'redis'), port: embedded.redisPort, logger,
+      appendfsync: redis.durability === 'always' ? 'always' : 'everysec',
+    });
+    keep(service, 'embedded Redis', lifecycle);
+    started.redisUrl = service.url;
+  }
+  return {
+    ...settings,
+    redis: { ...redis, url: started.redisUrl },
+    clickhouse: { ...clickhouse, urls: started.clickhouseUrls },
+  };
+}
+
+export async function applyMigrations(settings: Settings, version: string, logger: Logger): Promise<void> {
+  const reports = await withMigrations(settings, version, logger, migrateApply);
+  for (const { host, applied, ttlChanged } of reports) {
+    const names = applied.map(({ name }) => name);
+    logger.info({ host, applied: names, ttlChanged: ttlChanged.length }, 'tables are up to date');
+  }
+}
+
+function isGiven(loaded: Loaded, key: string): boolean {
+  return loaded.list.some(({ definition, origin }) => definition.key === key && origin !== 'default');
+}
+
+/** Ends with the lifecycle; ending before it is a failure of the whole. */
+function keep(service: EmbeddedService, name: string, lifecycle: Lifecycle): void {
+  lifecycle.add(name, () => service.stop());
+  service.ended.then((how) => {
+    if (lifecycle.stopping) return;
+    lifecycle.fail(`the ${name} (pid ${service.pid}) ended by itself: ${how}`);
+  });
+}

@@ -1,0 +1,118 @@
+/** The kinds of values that settings have: how text becomes a value, and what is wanted in words. */
+import { z } from 'zod';
+import { type LogFormat, LOG_FORMATS, LOG_LEVELS } from '../base/log.ts';
+import { type Address, DURABILITIES } from './settings.ts';
+
+/** A schema reads text (environment) and YAML values alike; `wanted` completes the sentence "wanted: …". */
+export interface Kind<T> {
+  readonly schema: z.ZodType<T>;
+  readonly wanted: string;
+  /** The value as one would write it in a setting. */
+  readonly show: (value: T) => string;
+}
+
+const text = (value: unknown) => (typeof value === 'string' ? value.trim() : value);
+
+export function integer(min: number, max: number): Kind<number> {
+  return {
+    schema: z.preprocess(
+      (value) => (typeof value === 'string' && /^\s*-?\d+\s*$/.test(value) ? Number(value) : value),
+      z.number().int().min(min).max(max),
+    ),
+    wanted: `a whole number from ${min} to ${max}`,
+    show: String,
+  };
+}
+
+const BYTE_UNITS: Readonly<Record<string, number>> = { '': 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
+
+export function bytes(min: number, max: number): Kind<number> {
+  const parse = (value: unknown) => {
+    const match = typeof value === 'string' ? /^\s*(\d+)\s*(KiB|MiB|GiB|)\s*$/.exec(value) : null;
+    return match ? Number(match[1]) * (BYTE_UNITS[match[2] ?? ''] ?? 1) : value;
+  };
+  return {
+    schema: z.preprocess(parse, z.number().int().min(min).max(max)),
+    wanted: `bytes from ${min} to ${max}, or with a unit: 512KiB, 64MiB, 2GiB`,
+    show: String,
+  };
+}
+
+/** One of a kind's values, or a word. */
+export function orWord<T, W extends string>(kind: Kind<T>, word: W): Kind<T | W> {
+  return {
+    schema: z.union([z.preprocess(text, z.literal(word)), kind.schema]),
+    wanted: `${kind.wanted}, or "${word}"`,
+    show: (value) => (value === word ? word : kind.show(value as T)),
+  };
+}
+
+export function oneOf<const W extends readonly string[]>(...words: W): Kind<W[number]> {
+  return {
+    schema: z.preprocess(text, z.enum(words)) as z.ZodType<W[number]>,
+    wanted: `one of ${words.join(', ')}`,
+    show: String,
+  };
+}
+
+export const logLevel = oneOf(...LOG_LEVELS);
+export const logFormat: Kind<LogFormat> = oneOf(...LOG_FORMATS);
+export const durability = oneOf(...DURABILITIES);
+
+/** `host:port`, `[v6]:port`, or `:port` for every address of the machine. */
+export const address: Kind<Address> = {
+  schema: z.string().transform((value, context): Address => {
+    const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]*)):(\d{1,5})$/.exec(value.trim());
+    const port = Number(match?.[3]);
+    if (!match || port > 65_535) {
+      context.addIssue({ code: 'custom', message: 'not an address' });
+      return z.NEVER;
+    }
+    return { host: match[1] ?? (match[2] || '0.0.0.0'), port };
+  }),
+  wanted: 'host:port with a port from 0 to 65535 (0 is any free one)',
+  show: showAddress,
+};
+
+export function showAddress({ host, port }: Address): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** Comma separated text or a YAML list. */
+export function list(wanted: string): Kind<string[]> {
+  const split = (value: unknown) =>
+    typeof value === 'string' ? value.split(',').map((part) => part.trim()).filter((part) => part !== '') : value;
+  return { schema: z.preprocess(split, z.array(z.string())), wanted, show: (value) => value.join(',') };
+}
+
+export function string(wanted: string, pattern = /^/): Kind<string> {
+  return { schema: z.preprocess(text, z.string().regex(pattern)), wanted, show: (value) => value };
+}
+
+function isUrlOf(protocols: readonly string[], value: string): boolean {
+  const url = URL.parse(value);
+  return url !== null && protocols.includes(url.protocol) && url.hostname !== '';
+}
+
+/** URLs may carry passwords: they are shown without. Takes any text with any number of URLs inside. */
+export function hidePassword(text: string): string {
+  return text.replace(/(:\/\/[^:@/\s]*):[^@/\s]*@/g, '$1:***@');
+}
+
+export const clickhouseUrls: Kind<string[]> = {
+  schema: z.preprocess(
+    (value) => (typeof value === 'string' ? value.split(',').map((part) => part.trim()) : value),
+    z.array(z.string().refine((value) => isUrlOf(['http:', 'https:'], value))).min(1),
+  ),
+  wanted: 'http(s)://user:password@host:port, several separated by commas',
+  show: (value) => value.map(hidePassword).join(','),
+};
+
+export const redisUrl: Kind<string> = {
+  schema: z.preprocess(
+    text,
+    z.string().regex(/^(redis|rediss|redis\+sentinel|redis\+cluster):\/\/[^/\s]+/),
+  ),
+  wanted: 'redis://, rediss://, redis+sentinel://h1:26379,h2:26379/name or redis+cluster://h1:6379,h2:6379',
+  show: hidePassword,
+};

@@ -1,0 +1,82 @@
+/**
+ * The shape of all settings, as the rest of the program sees them: parsed, proved, complete.
+ * Units are last in the names. How each is named outside, its default and its bounds: definitions.ts.
+ */
+import type { LogFormat, LogLevel } from '../base/log.ts';
+
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+export const DURABILITIES = ['everysec', 'always', 'replicated'] as const;
+export type Durability = (typeof DURABILITIES)[number];
+
+export interface Settings {
+  readonly receive: {
+    readonly grpcAddr: Address;
+    readonly httpAddr: Address;
+    /** Of one request, also after decompression. */
+    readonly requestBytesMax: number;
+    /** Larger requests (after decompression) are transcoded on a thread of their own, so that others don't wait. */
+    readonly inlineBytesMax: number;
+    readonly connectionsMax: number;
+    readonly requestsInFlightMax: number;
+    /** Sum of the (decompressed) bodies that are held in memory. */
+    readonly bytesInFlightMax: number;
+    /** Browsers' origins that may send; `*` is any. Empty: no CORS headers at all. */
+    readonly corsOrigins: readonly string[];
+    /** A connection without a request is kept this long. */
+    readonly keepAliveMs: number;
+    /** How deep AnyValues may nest. */
+    readonly nestingMax: number;
+  };
+  readonly admin: { readonly addr: Address };
+  readonly redis: {
+    readonly url: string;
+    readonly durability: Durability;
+    /** How long an answer of Redis is waited for before the connection counts as broken. */
+    readonly timeoutMs: number;
+  };
+  readonly clickhouse: {
+    /** Each with user and password inside, where given. */
+    readonly urls: readonly string[];
+    readonly cluster: string;
+    readonly database: string;
+    readonly insertTimeoutMs: number;
+    readonly queryTimeoutMs: number;
+    /** One insert into more partitions than this is refused by the server. */
+    readonly partitionsPerInsertMax: number;
+  };
+  readonly fragment: {
+    /** zstd level, or `off`. */
+    readonly zstdLevel: number | 'off';
+    /** An open block of about this size is closed although the commit before it is still under way. */
+    readonly bytesMax: number;
+  };
+  readonly batch: { readonly rowsMax: number; readonly bytesMax: number; readonly ageMsMax: number };
+  readonly queue: {
+    /** `auto` is 80 % of Redis' maxmemory, or 1 GiB where none is set. */
+    readonly bytesMax: number | 'auto';
+  };
+  readonly write: {
+    readonly insertsInFlightMax: number;
+    readonly retryMsMin: number;
+    readonly retryMsMax: number;
+    /** How often sealed batches without a job are looked for. */
+    readonly sweepMs: number;
+  };
+  readonly retention: { readonly tracesDays: number; readonly logsDays: number; readonly metricsDays: number };
+  readonly migrations: { readonly dir: string };
+  readonly embedded: {
+    readonly dataDir: string;
+    readonly clickhouseHttpPort: number;
+    readonly clickhouseTcpPort: number;
+    readonly redisPort: number;
+    /** `up` refuses to start with less free space in the data folder. */
+    readonly diskFreeBytesMin: number;
+  };
+  readonly drain: { readonly msMax: number };
+  readonly transcode: { readonly engine: 'wasm' | 'plain' };
+  readonly log: { readonly level: LogLevel; readonly format: LogFormat };
+}

@@ -1,0 +1,55 @@
+/**
+ * The one list of instruments. Counted per request or per batch, never per record. docs/metrics.md describes each,
+ * and a test compares the two both ways. Base units: seconds, bytes, items.
+ */
+import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
+
+const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+export type Instruments = ReturnType<typeof createInstruments>;
+
+export function createInstruments() {
+  const registry = new Registry();
+  const registers = [registry];
+  const counter = <L extends string>(name: string, help: string, ...labelNames: L[]) =>
+    new Counter<L>({ name: `sluice_${name}`, help, labelNames, registers });
+  const gauge = <L extends string>(name: string, help: string, ...labelNames: L[]) =>
+    new Gauge<L>({ name: `sluice_${name}`, help, labelNames, registers });
+  const histogram = <L extends string>(name: string, help: string, ...labelNames: L[]) =>
+    new Histogram<L>({ name: `sluice_${name}`, help, labelNames, buckets: SECONDS, registers });
+  collectDefaultMetrics({ register: registry });
+  return {
+    registry,
+    // receive
+    requests: counter('requests_total', 'Requests answered', 'signal', 'transport', 'encoding', 'code'),
+    requestSeconds: histogram('request_duration_seconds', 'From the first byte to the answer', 'signal', 'transport'),
+    requestBytes: counter('request_bytes_total', 'Bodies after decompression', 'signal', 'transport'),
+    connections: gauge('connections', 'Open client connections', 'transport'),
+    requestsInFlight: gauge('requests_in_flight', 'Requests being read, transcoded or committed'),
+    bytesInFlight: gauge('bytes_in_flight', 'Bytes of the requests in flight'),
+    requestsRefused: counter('requests_refused_total', 'Requests refused whole, by reason', 'signal', 'reason'),
+    // items
+    itemsAccepted: counter('items_accepted_total', 'Items acknowledged', 'signal'),
+    itemsRejected: counter('items_rejected_total', 'Items refused one by one', 'signal', 'reason'),
+    itemsWritten: counter('items_written_total', 'Items whose insert has returned', 'signal', 'table', 'shard'),
+    itemsDeadlettered: counter('items_deadlettered_total', 'Items of batches that can never be stored', 'signal', 'reason'),
+    itemsPerSecond: gauge('ingest_items_per_second', 'Items acknowledged, mean of the last 10 s', 'signal'),
+    // queue
+    commitSeconds: histogram('commit_duration_seconds', 'One group commit to Redis'),
+    commits: counter('commits_total', 'Group commits to Redis', 'outcome'),
+    fragmentBytes: counter('fragment_bytes_total', 'Bytes of the fragments committed', 'signal'),
+    queueItems: gauge('queue_items', 'Items acknowledged and not yet written', 'signal'),
+    queueBytes: gauge('queue_bytes', 'Bytes waiting in Redis', 'shard'),
+    queueOldestAge: gauge('queue_oldest_age_seconds', 'Age of the oldest sealed batch', 'shard'),
+    backpressureLevel: gauge('backpressure_level', '0 open, 1 slowing, 2 refusing'),
+    backpressureReason: gauge('backpressure_reason', '1 while clients are pushed back for this reason', 'reason'),
+    batchesSealed: counter('batches_sealed_total', 'Batches sealed by this process', 'table'),
+    // write
+    inserts: counter('inserts_total', 'Inserts tried', 'table', 'shard', 'replica', 'outcome'),
+    insertSeconds: histogram('insert_duration_seconds', 'One insert into ClickHouse', 'table', 'shard'),
+    freshness: gauge('freshness_seconds', 'Now minus the acknowledgement of the newest item in ClickHouse', 'signal'),
+    batchesSwept: counter('batches_swept_total', 'Sealed batches that the sweep found without a job'),
+    // operate
+    buildInfo: gauge('build_info', 'Always 1', 'version', 'engine'),
+  };
+}

@@ -1,0 +1,72 @@
+/**
+ * The migrations of a folder: `NNNN_name.sql`, numbered without a hole. Other files are left alone.
+ * What can fail: the folder isn't there, a name, a number or the text of a file is wrong; always a ConfigurationError.
+ */
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ConfigurationError } from '../base/errors.ts';
+import { type Migration, type Origin, parseMigration } from './migration.ts';
+
+const FILE_NAME = /^(\d{4})_[a-z0-9][a-z0-9_-]*\.sql$/;
+/** The default of SLUICE_MIGRATIONS_DIR. It means the program's own folder, whatever folder it is started in. */
+const DEFAULT_DIR = 'sql';
+
+/** The program's own migrations, and after them those of the operator's folder when one is set. */
+export function readHistories(migrationsDir: string): readonly Migration[] {
+  const builtIn = builtInDir();
+  const own = resolve(migrationsDir);
+  const further = migrationsDir === DEFAULT_DIR || own === builtIn ? [] : readHistory(own, 'own');
+  return [...readHistory(builtIn, 'sluice'), ...further];
+}
+
+/** `sql/` of the package that this file belongs to. */
+function builtInDir(): string {
+  let dir = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(dir, 'package.json'))) dir = dirname(dir);
+  return join(dir, DEFAULT_DIR);
+}
+
+/**
+ * Reads all migrations of a folder, in the order of their numbers. They may begin at any number.
+ * @throws ConfigurationError
+ */
+export function readHistory(dir: string, origin: Origin): readonly Migration[] {
+  const migrations = listFiles(dir).map((name) => {
+    const [, number] = FILE_NAME.exec(name) ?? [];
+    if (number === undefined) {
+      throw new ConfigurationError(
+        `${join(dir, name)}: the name of a migration is four digits, "_", then lower-case ` +
+          'letters, digits, "_" or "-", for example 0004_team_column.sql',
+      );
+    }
+    return parseMigration(origin, Number(number), name, readFileSync(join(dir, name), 'utf8'));
+  });
+  for (const [index, migration] of migrations.entries()) {
+    const before = migrations[index - 1];
+    if (before === undefined) continue;
+    if (before.number === migration.number) {
+      throw new ConfigurationError(`${dir}: ${before.name} and ${migration.name} have the same number`);
+    }
+    if (before.number + 1 !== migration.number) {
+      throw new ConfigurationError(
+        `${dir}: number ${String(before.number + 1).padStart(4, '0')} is missing between ` +
+          `${before.name} and ${migration.name}: put the file back, or renumber what was never applied`,
+      );
+    }
+  }
+  return migrations;
+}
+
+function listFiles(dir: string): string[] {
+  try {
+    return readdirSync(dir)
+      .filter((name) => name.endsWith('.sql'))
+      .sort();
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new ConfigurationError(
+      `the folder of migrations ${dir} can't be read (${code}): set SLUICE_MIGRATIONS_DIR to one that can`,
+    );
+  }
+}

@@ -1,0 +1,49 @@
+/** Names in Redis. Every key of a shard stands behind one hash tag, so that a shard lives in one slot of a cluster. */
+import { Fault } from '../base/errors.ts';
+import { LAYOUTS, type SealedBatch } from '../model/batch.ts';
+import { isTable } from '../model/signal.ts';
+
+/** Of the BullMQ queue of every shard; the shard is in the prefix. */
+export const QUEUE_NAME = 'insert';
+
+export function shardTag(shard: number): string {
+  return `{s${shard}}`;
+}
+
+/** What stands before each key of the shard; the single key that its scripts are given. */
+export function keyPrefix(shard: number): string {
+  return `${shardTag(shard)}:`;
+}
+
+export function batchKey(shard: number, id: string): string {
+  return `${keyPrefix(shard)}batch:${id}`;
+}
+
+/** BullMQ's own naming: `<prefix>:<queue>:<job id>`. */
+export function jobKeyPrefix(shard: number): string {
+  return `${shardTag(shard)}:${QUEUE_NAME}:`;
+}
+
+/**
+ * Reads what the scripts wrote about a sealed batch: table, layout, rows, bytes, fragments, sealed at, newest at.
+ * @throws Fault `batch_unreadable` when it is something else, such as what a newer version writes.
+ */
+export function parseDescription(shard: number, id: string, description: string): SealedBatch {
+  const [table = '', layoutName = '', ...figures] = description.split(' ');
+  const layout = LAYOUTS.find((known) => known === layoutName);
+  const [rows, bytes, fragments, sealedAtMs, newestAtMs] = figures.map(Number);
+  if (!isTable(table) || layout === undefined || figures.length !== 5 || !figures.every((text) => /^\d+$/.test(text))) {
+    throw new Fault('batch_unreadable', 'elsewhere', `batch ${id} of shard ${shard} is described as '${description}'`);
+  }
+  return {
+    id,
+    shard,
+    table,
+    layout,
+    rows: rows ?? 0,
+    bytes: bytes ?? 0,
+    fragments: fragments ?? 0,
+    sealedAtMs: sealedAtMs ?? 0,
+    newestAtMs: newestAtMs ?? 0,
+  };
+}

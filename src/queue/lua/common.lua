@@ -1,0 +1,47 @@
+-- Shared by append and seal_due: put in front of their texts when they are loaded.
+--
+-- Keys of a shard, all behind the hash tag KEYS[1] = '{s<n>}:' and therefore in one slot:
+--   open                  zset   '<table>:<layout>' -> since when that open batch has been collecting, ms
+--   open:<table>:<layout> list   its fragments;  …:meta hash rows, bytes, fragments, newest
+--   batch:<id>            list   fragments of a sealed batch (dead letters too)
+--   sealed                zset   id -> sealed at, ms
+--   meta                  hash   id -> description, for sealed batches and dead letters
+--   counts                hash   accepted|written|waiting|dead:<signal> rows, newest:<signal> ms, bytes, deadBytes
+--   dead                  hash   id -> why, JSON
+-- Times are Redis' own clock, so that gateways needn't agree on theirs.
+
+local prefix = KEYS[1]
+local id_base = ARGV[1]
+local sealed = {}
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Ends an open batch: it gets its id, and its composition never changes again. A list that is gone (somebody deleted
+-- it) is sealed all the same: the writer then misses fragments, says so, and the rows stay accounted for.
+local function seal(open, rows, bytes, fragments, newest, now)
+  local id = id_base .. '-' .. (#sealed / 2)
+  local list = prefix .. 'open:' .. open
+  if redis.call('EXISTS', list) == 1 then redis.call('RENAME', list, prefix .. 'batch:' .. id) end
+  redis.call('DEL', list .. ':meta')
+  redis.call('ZREM', prefix .. 'open', open)
+  redis.call('ZADD', prefix .. 'sealed', now, id)
+  local description = string.format('%s %.0f %.0f %.0f %.0f %.0f', open:gsub(':', ' '), rows, bytes, fragments, now, newest)
+  redis.call('HSET', prefix .. 'meta', id, description)
+  sealed[#sealed + 1] = id
+  sealed[#sealed + 1] = description
+end
+
+-- What append and seal_due answer: { bytes that batches and dead letters take, age of the oldest open batch in ms or
+-- -1 when none is open, id, description, id, description … of what was sealed }.
+local function answer(now)
+  local counts = redis.call('HMGET', prefix .. 'counts', 'bytes', 'deadBytes')
+  local oldest = redis.call('ZRANGE', prefix .. 'open', 0, 0, 'WITHSCORES')
+  local age = -1
+  if oldest[2] then age = math.max(0, now - oldest[2]) end
+  local reply = { (counts[1] or 0) + (counts[2] or 0), age }
+  for i = 1, #sealed do reply[2 + i] = sealed[i] end
+  return reply
+end

@@ -1,0 +1,12 @@
+-- Seals the open batches that have collected for as long as the age bound, for when no further traffic does it.
+--
+-- KEYS: 1 prefix
+-- ARGV: 1 id base (unique for ever), 2 age bound in ms
+-- Answers: see answer(). Running it twice, or in several processes at once, seals each batch once.
+
+local now = now_ms()
+for _, open in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'open', '-inf', now - ARGV[2])) do
+  local meta = redis.call('HMGET', prefix .. 'open:' .. open .. ':meta', 'rows', 'bytes', 'fragments', 'newest')
+  seal(open, meta[1] or 0, meta[2] or 0, meta[3] or 0, meta[4] or now, now)
+end
+return answer(now)

@@ -1,0 +1,64 @@
+/** What a listener counts. Series are looked up once each: naming labels anew costs more than all the rest of counting. */
+import type { Instruments } from '../metrics/instruments.ts';
+import type { Signal } from '../model/signal.ts';
+import type { Reply } from './answer.ts';
+
+export type Transport = 'http' | 'grpc';
+/** `none` for a request that named no signal, or none in an encoding that OTLP knows. */
+export type CountedSignal = Signal | 'none';
+export type CountedEncoding = 'protobuf' | 'json' | 'none';
+
+interface Series {
+  inc(): void;
+}
+
+export class Counts {
+  readonly #instruments: Instruments;
+  readonly #transport: Transport;
+  readonly #requests = new Map<string, Series>();
+  readonly #seconds = new Map<CountedSignal, { observe(seconds: number): void }>();
+  readonly #connections: { inc(): void; dec(): void };
+
+  constructor(instruments: Instruments, transport: Transport) {
+    this.#instruments = instruments;
+    this.#transport = transport;
+    this.#connections = instruments.connections.labels(transport);
+  }
+
+  connected(): void {
+    this.#connections.inc();
+  }
+
+  disconnected(): void {
+    this.#connections.dec();
+  }
+
+  /** Once per request, when its answer is given or can no longer be. `code` is the status of the transport. */
+  answered(signal: CountedSignal, encoding: CountedEncoding, code: number, seconds: number): void {
+    const key = `${signal} ${encoding} ${code}`;
+    let requests = this.#requests.get(key);
+    if (requests === undefined) {
+      requests = this.#instruments.requests.labels(signal, this.#transport, encoding, String(code));
+      this.#requests.set(key, requests);
+    }
+    requests.inc();
+    let histogram = this.#seconds.get(signal);
+    if (histogram === undefined) {
+      histogram = this.#instruments.requestSeconds.labels(signal, this.#transport);
+      this.#seconds.set(signal, histogram);
+    }
+    histogram.observe(seconds);
+  }
+
+  /** Requests refused whole, by reason; rare, so nothing is kept for it. */
+  refused(signal: CountedSignal, reply: Reply): void {
+    if (reply.kind === 'admit') return;
+    const reason = reply.kind === 'surprise' ? 'surprise' : reply.reason;
+    this.#instruments.requestsRefused.inc({ signal, reason });
+  }
+
+  /** A connection that was turned away because there are too many. */
+  connectionRefused(): void {
+    this.#instruments.requestsRefused.inc({ signal: 'none', reason: 'connections' });
+  }
+}

@@ -1,0 +1,196 @@
+/**
+ * One unary call over HTTP/2, from its headers to its trailers: what it may be for, its one message, its answer.
+ * Written directly on node:http2, because @grpc/grpc-js costs more than transcoding does (docs/otlp.md has the figures).
+ */
+import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import { constants } from 'node:http2';
+import type { Logger } from '../base/log.ts';
+import { ENCODINGS, type Encoding, encodingOf } from '../compress/inflate.ts';
+import { never } from '../model/outcome.ts';
+import type { Signal } from '../model/signal.ts';
+import { GONE, type GrpcAnswer, type Reply, grpcAnswer } from './answer.ts';
+import type { BufferPool } from './buffers.ts';
+import type { CountedSignal, Counts } from './counts.ts';
+import { GrpcMessage, type FrameFault } from './grpc-message.ts';
+import { type Admission, type Ingest, type Ticket, ask } from './ingest.ts';
+
+/** What all calls of a listener share. */
+export interface GrpcShared {
+  readonly requestBytesMax: number;
+  readonly ingest: Ingest;
+  readonly door: Admission;
+  readonly counts: Counts;
+  readonly pool: BufferPool;
+  readonly logger: Logger;
+}
+
+const CONTENT_TYPE = 'application/grpc+proto';
+const ACCEPTED_ENCODINGS = ENCODINGS.join(',');
+/** A message that stops arriving for this long is given up, ms. */
+const READ_STALL_MS_MAX = 15_000;
+/** How long a client may go on sending after its answer, ms. */
+const DISCARD_MS_MAX = 2_000;
+const OK_HEADERS: OutgoingHttpHeaders = { ':status': 200, 'content-type': CONTENT_TYPE, 'grpc-accept-encoding': ACCEPTED_ENCODINGS };
+const OK_TRAILERS: OutgoingHttpHeaders = { 'grpc-status': '0' };
+
+const FAULT_MESSAGES: Readonly<Record<Exclude<FrameFault, 'too_large'>, string>> = {
+  second_message: 'more bytes than the one message of a unary call',
+  unknown_flag: 'the compressed flag of the message is neither 0 nor 1',
+  cut_short: 'the call ended before its message was complete',
+};
+
+/** One Export call of OTLP. */
+export class ExportCall {
+  readonly #shared: GrpcShared;
+  readonly #stream: ServerHttp2Stream;
+  readonly #signal: Signal;
+  readonly #startedMs = performance.now();
+  /** When the client stops waiting, by `performance.now()`. */
+  readonly #deadlineMs: number;
+  readonly #message: GrpcMessage;
+  #encoding: Encoding = 'identity';
+  #ticket: Ticket | undefined;
+  /** `gone`: the client left while the request was being stored, which goes on without it. */
+  #state: 'reading' | 'asking' | 'gone' | 'done' = 'reading';
+
+  constructor(shared: GrpcShared, stream: ServerHttp2Stream, signal: Signal, headers: IncomingHttpHeaders) {
+    this.#shared = shared;
+    this.#stream = stream;
+    this.#signal = signal;
+    this.#deadlineMs = this.#startedMs + timeoutMsOf(headers['grpc-timeout']);
+    this.#message = new GrpcMessage(shared.pool, shared.requestBytesMax);
+    stream.on('close', () => this.#closed());
+  }
+
+  accept(headers: IncomingHttpHeaders): void {
+    const named = headers['grpc-encoding'];
+    const encoding = encodingOf(typeof named === 'string' ? named : undefined);
+    if (encoding === undefined) {
+      const message = `the grpc-encoding ${String(named)} is not supported: use ${ENCODINGS.join(', ')}`;
+      return this.#answer(never('unsupported_encoding', message));
+    }
+    this.#encoding = encoding;
+    const admitted = this.#shared.door.enter(declaredBytesOf(headers));
+    if (admitted.kind !== 'ticket') return this.#answer(admitted);
+    this.#ticket = admitted;
+    const stream = this.#stream;
+    stream.setTimeout(READ_STALL_MS_MAX, () => this.#stalled());
+    stream.on('data', (piece: Buffer) => this.#arrived(piece));
+    stream.on('end', () => this.#ended());
+  }
+
+  #arrived(piece: Buffer): void {
+    if (this.#state !== 'reading') return;
+    const refusal = this.#ticket?.grow(piece.length);
+    if (refusal !== undefined) return this.#answer(refusal);
+    const fault = this.#message.add(piece);
+    if (fault !== undefined) this.#answer(this.#refusalOf(fault));
+  }
+
+  #ended(): void {
+    if (this.#state !== 'reading') return;
+    const fault = this.#message.end();
+    if (fault !== undefined) return this.#answer(this.#refusalOf(fault));
+    if (this.#message.compressed && this.#encoding === 'identity') {
+      return this.#answer(never('malformed', 'the message says that it is compressed, but no grpc-encoding says how'));
+    }
+    this.#state = 'asking';
+    this.#stream.setTimeout(0);
+    const { ingest, logger } = this.#shared;
+    const encoding = this.#message.compressed ? this.#encoding : 'identity';
+    const body = this.#message.bytes;
+    const reply = ask(ingest, { signal: this.#signal, format: 'protobuf', encoding, body }, logger);
+    this.#message.release();
+    reply.then((known) => this.#answer(known));
+  }
+
+  #answer(reply: Reply): void {
+    if (this.#state === 'done') return;
+    if (this.#state === 'gone') return this.#finish(GONE.grpc);
+    // After its deadline the client has given up, and whatever came now would be taken for an answer to nothing.
+    if (performance.now() >= this.#deadlineMs) {
+      this.#finish(GONE.grpc);
+      return this.#stream.close(constants.NGHTTP2_CANCEL);
+    }
+    const answer = grpcAnswer(reply, this.#signal);
+    this.#shared.counts.refused(this.#signal, reply);
+    this.#finish(answer.code);
+    sendAnswer(this.#stream, answer);
+  }
+
+  #stalled(): void {
+    if (this.#state !== 'reading') return;
+    this.#finish(GONE.grpc);
+    this.#stream.close(constants.NGHTTP2_CANCEL);
+  }
+
+  #closed(): void {
+    if (this.#state === 'asking') this.#state = 'gone';
+    else if (this.#state === 'reading') this.#finish(GONE.grpc);
+  }
+
+  /** The one place where everything is given back. */
+  #finish(code: number): void {
+    this.#state = 'done';
+    this.#ticket?.leave();
+    this.#message.release();
+    const seconds = (performance.now() - this.#startedMs) / 1000;
+    this.#shared.counts.answered(this.#signal, 'protobuf', code, seconds);
+  }
+
+  #refusalOf(fault: FrameFault): Reply {
+    if (fault !== 'too_large') return never('malformed', `broken gRPC frame: ${FAULT_MESSAGES[fault]}`);
+    const limit = `${this.#shared.requestBytesMax} bytes (SLUICE_REQUEST_BYTES_MAX)`;
+    return never('too_large', `the message is larger than ${limit}; send smaller batches`);
+  }
+}
+
+/** A call that ends before its message is read: unknown methods. */
+export function refuseCall(shared: GrpcShared, stream: ServerHttp2Stream, reply: Reply): void {
+  const answer = grpcAnswer(reply, 'traces');
+  const signal: CountedSignal = 'none';
+  shared.counts.refused(signal, reply);
+  shared.counts.answered(signal, 'none', answer.code, 0);
+  sendAnswer(stream, answer);
+}
+
+/** Ends the stream with this answer, unless it has one or is gone, and stops a client that is still sending. */
+export function sendAnswer(stream: ServerHttp2Stream, answer: GrpcAnswer): void {
+  if (stream.destroyed || stream.closed || stream.headersSent) return;
+  if (answer.frame !== undefined) {
+    stream.respond(OK_HEADERS, { waitForTrailers: true });
+    stream.on('wantTrailers', () => stream.sendTrailers(OK_TRAILERS));
+    stream.end(answer.frame);
+    return;
+  }
+  const headers: OutgoingHttpHeaders = { ...OK_HEADERS, 'grpc-status': String(answer.code) };
+  if (answer.message !== '') headers['grpc-message'] = answer.message;
+  if (answer.details !== undefined) headers['grpc-status-details-bin'] = answer.details;
+  stream.respond(headers, { endStream: true });
+  stopSending(stream);
+}
+
+/**
+ * Ends a client that goes on sending after its answer. Clients stop by themselves when they see it; what they have sent
+ * by then is read and thrown away, so that it doesn't fill the session's window. A reset at once would overtake the
+ * answer: grpc-core then reports the reset. NO_ERROR is what RFC 9113 (8.1) has for it.
+ */
+export function stopSending(stream: ServerHttp2Stream): void {
+  if (stream.readableEnded) return;
+  stream.resume();
+  const timer = setTimeout(() => stream.close(constants.NGHTTP2_NO_ERROR), DISCARD_MS_MAX);
+  stream.once('close', () => clearTimeout(timer));
+}
+
+function declaredBytesOf(headers: IncomingHttpHeaders): number {
+  const declared = Number(headers['content-length'] ?? 0);
+  return Number.isSafeInteger(declared) && declared > 0 ? declared : 0;
+}
+
+const UNIT_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 };
+
+/** `grpc-timeout`: at most eight digits and a unit; anything else is as if it weren't there. */
+function timeoutMsOf(header: string | string[] | undefined): number {
+  const [, value, unit] = /^(\d{1,8})([HMSmun])$/.exec(String(header ?? '')) ?? [];
+  return value === undefined || unit === undefined ? Number.POSITIVE_INFINITY : Number(value) * (UNIT_MS[unit] ?? 0);
+}

@@ -1,0 +1,171 @@
+/**
+ * One OTLP request over HTTP, from its headers to its answer (habit 5: pay before you eat). uWebSockets.js calls in from
+ * outside with two rules of its own: a response is never touched after it was aborted or ended, and a piece of a body is
+ * only valid during its callback.
+ */
+import type { Logger } from '../base/log.ts';
+import type { Encoding } from '../compress/inflate.ts';
+import { never } from '../model/outcome.ts';
+import type { Signal } from '../model/signal.ts';
+import { GONE, type BodyFormat, type HttpAnswer, type Reply, httpAnswer } from './answer.ts';
+import { type BufferPool, PooledBody } from './buffers.ts';
+import type { Header } from './cors.ts';
+import type { CountedSignal, Counts } from './counts.ts';
+import { type Admission, type Ingest, type Ticket, ask } from './ingest.ts';
+import { type HttpResponse, IDLE_SECONDS_MIN } from './uws.ts';
+
+/** What all exchanges of a listener share. */
+export interface HttpShared {
+  readonly requestBytesMax: number;
+  readonly ingest: Ingest;
+  readonly door: Admission;
+  readonly counts: Counts;
+  readonly pool: BufferPool;
+  readonly logger: Logger;
+  readonly open: Set<HttpExchange>;
+  /** Set when the listener closes: connections end with their answer. */
+  draining: boolean;
+}
+
+/** What is read from the headers of a request, while they can be read. */
+export interface HttpHead {
+  readonly signal: CountedSignal;
+  readonly format: BodyFormat;
+  /** -1 when the length isn't declared: a chunked body. */
+  readonly declaredBytes: number;
+  /** Further headers of the answer: CORS, Allow. */
+  readonly headers: readonly Header[];
+  readonly headOnly: boolean;
+}
+
+/**
+ * The rest of a body whose answer is given early is read and thrown away, because a client that is still sending when
+ * the connection closes may see the reset and not the answer. Up to this many times the size limit.
+ */
+const DISCARD_FACTOR = 4;
+/** A hint for clients (RFC 2068, 19.7.1), a second before the earliest moment that uWebSockets.js cuts. */
+const KEEP_ALIVE = `timeout=${IDLE_SECONDS_MIN - 1}`;
+
+export class HttpExchange {
+  readonly #shared: HttpShared;
+  readonly #res: HttpResponse;
+  readonly #head: HttpHead;
+  readonly #startedMs = performance.now();
+  /**
+   * `refusing`: the answer is known, and waits for the end of a chunked body. `gone`: the client left while the request
+   * was being stored, which goes on without it. The response may be touched until `gone` or `done`.
+   */
+  #state: 'reading' | 'refusing' | 'asking' | 'gone' | 'done' = 'reading';
+  #refusal: Reply | undefined;
+  #encoding: Encoding = 'identity';
+  #ticket: Ticket | undefined;
+  #body: PooledBody | undefined;
+  #arrivedBytes = 0;
+
+  constructor(shared: HttpShared, res: HttpResponse, head: HttpHead) {
+    this.#shared = shared;
+    this.#res = res;
+    this.#head = head;
+    shared.open.add(this);
+    res.onAborted(() => this.#aborted());
+  }
+
+  /** Lets the request in and reads its body. Within the handler of the route. */
+  accept(signal: Signal, encoding: Encoding): void {
+    const { door, requestBytesMax } = this.#shared;
+    const { declaredBytes } = this.#head;
+    if (declaredBytes > requestBytesMax) return this.refuse(this.#tooLarge());
+    const admitted = door.enter(Math.max(declaredBytes, 0));
+    if (admitted.kind !== 'ticket') return this.refuse(admitted);
+    this.#ticket = admitted;
+    this.#encoding = encoding;
+    this.#res.onData((chunk, last) => this.#arrived(signal, new Uint8Array(chunk), last));
+  }
+
+  /** Answers without reading the body first. Within the handler of the route. */
+  refuse(reply: Reply): void {
+    if (this.#head.declaredBytes >= 0) {
+      const discarded = this.#head.declaredBytes <= DISCARD_FACTOR * this.#shared.requestBytesMax;
+      return this.#answer(reply, !discarded);
+    }
+    // A chunked body has no known end: it is read up to the limit, so that a client which sends first sees its answer.
+    this.#state = 'refusing';
+    this.#refusal = reply;
+    this.#res.onData((chunk, last) => this.#discarded(chunk.byteLength, last));
+  }
+
+  /** Ends the connection without an answer: the listener's deadline has passed. */
+  cut(): void {
+    if (this.#state !== 'gone' && this.#state !== 'done') this.#res.close();
+  }
+
+  #discarded(bytes: number, last: boolean): void {
+    if (this.#state !== 'refusing' || this.#refusal === undefined) return;
+    this.#arrivedBytes += bytes;
+    if (last || this.#arrivedBytes > this.#shared.requestBytesMax) this.#answer(this.#refusal, !last);
+  }
+
+  /** One piece of the body, valid only now. */
+  #arrived(signal: Signal, piece: Uint8Array, last: boolean): void {
+    if (this.#state !== 'reading') return;
+    this.#arrivedBytes += piece.length;
+    if (this.#arrivedBytes > this.#shared.requestBytesMax) return this.#answer(this.#tooLarge(), !last);
+    const refusal = this.#ticket?.grow(piece.length);
+    if (refusal !== undefined) return this.#answer(refusal, !last && this.#head.declaredBytes < 0);
+    if (last && this.#body === undefined) return this.#ask(signal, piece);
+    this.#body ??= new PooledBody(this.#shared.pool, this.#head.declaredBytes);
+    this.#body.append(piece);
+    if (last) this.#ask(signal, this.#body.view());
+  }
+
+  #ask(signal: Signal, body: Uint8Array): void {
+    this.#state = 'asking';
+    const { ingest, logger } = this.#shared;
+    const format = this.#head.format === 'json' ? 'json' : 'protobuf';
+    const reply = ask(ingest, { signal, format, encoding: this.#encoding, body }, logger);
+    this.#body?.release();
+    reply.then((known) => this.#answer(known, false));
+  }
+
+  /** @param endConnection when what is still to come of the body shall not be read */
+  #answer(reply: Reply, endConnection: boolean): void {
+    if (this.#state === 'done') return;
+    if (this.#state === 'gone') return this.#finish(GONE.http);
+    const signal = this.#head.signal === 'none' ? 'traces' : this.#head.signal;
+    const answer = httpAnswer(reply, signal, this.#head.format);
+    this.#shared.counts.refused(this.#head.signal, reply);
+    this.#finish(answer.code);
+    this.#res.cork(() => this.#write(answer, endConnection || this.#shared.draining));
+  }
+
+  #write(answer: HttpAnswer, endConnection: boolean): void {
+    const res = this.#res;
+    res.writeStatus(answer.status).writeHeader('Content-Type', answer.contentType);
+    for (const [name, value] of this.#head.headers) res.writeHeader(name, value);
+    if (answer.retryAfterSeconds !== undefined) res.writeHeader('Retry-After', String(answer.retryAfterSeconds));
+    if (!endConnection) res.writeHeader('Keep-Alive', KEEP_ALIVE);
+    if (this.#head.headOnly) res.endWithoutBody(answer.body.length, endConnection);
+    else res.end(answer.body, endConnection);
+  }
+
+  #aborted(): void {
+    if (this.#state === 'asking') this.#state = 'gone';
+    else if (this.#state !== 'done') this.#finish(GONE.http);
+  }
+
+  /** The one place where everything is given back. */
+  #finish(code: number): void {
+    this.#state = 'done';
+    this.#ticket?.leave();
+    this.#body?.release();
+    this.#shared.open.delete(this);
+    const { signal, format } = this.#head;
+    const seconds = (performance.now() - this.#startedMs) / 1000;
+    this.#shared.counts.answered(signal, format === 'text' ? 'none' : format, code, seconds);
+  }
+
+  #tooLarge(): Reply {
+    const limit = `${this.#shared.requestBytesMax} bytes (SLUICE_REQUEST_BYTES_MAX)`;
+    return never('too_large', `the body is larger than ${limit}; send smaller batches`);
+  }
+}

@@ -1,0 +1,180 @@
+/**
+ * OTLP over HTTP/1.1: which requests are OTLP's, and the life of the port (OTLP.md, rows 13 to 23).
+ *
+ * On uWebSockets.js, which parses requests, answers `Expect: 100-continue`, and refuses by itself what is no HTTP/1.1
+ * (505), malformed (400) or has headers over 16 KiB (431). It has no limit on bodies: http-exchange.ts has.
+ * Two of its habits show outside. A connection is cut after about 10 s without a request, so answers carry a
+ * `Keep-Alive` hint; and a request sent before the answer to the one before it ends the connection, since answers wait
+ * for Redis: RFC 9112 (9.3.2) tells clients not to pipeline what isn't idempotent, and none of OTLP's does.
+ */
+import type { Logger } from '../base/log.ts';
+import { ENCODINGS, encodingOf } from '../compress/inflate.ts';
+import type { Address } from '../config/settings.ts';
+import type { Instruments } from '../metrics/instruments.ts';
+import { never } from '../model/outcome.ts';
+import { SIGNALS, type Signal } from '../model/signal.ts';
+import { whyNotListen } from './addresses.ts';
+import { type BodyFormat, CONTENT_TYPES, NO_CONTENT } from './answer.ts';
+import { BufferPool } from './buffers.ts';
+import { Cors, type Header } from './cors.ts';
+import { Counts } from './counts.ts';
+import { HttpExchange, type HttpShared } from './http-exchange.ts';
+import type { Admission, Ingest } from './ingest.ts';
+import { type App, type HttpRequest, type HttpResponse, type ListenSocket, listenExclusively, uWS } from './uws.ts';
+
+export interface HttpOptions {
+  readonly addr: Address;
+  readonly requestBytesMax: number;
+  readonly connectionsMax: number;
+  readonly corsOrigins: readonly string[];
+  readonly ingest: Ingest;
+  readonly door: Admission;
+  readonly instruments: Instruments;
+  readonly logger: Logger;
+}
+
+export interface HttpListener {
+  /** The real one where 0 was asked for. */
+  readonly port: number;
+  /**
+   * Accepts no more connections, lets requests inside finish, then ends all connections: after `msMax` at the latest.
+   * Close the door before, so that requests on connections that are already open are told to come back later.
+   */
+  close(msMax: number): Promise<void>;
+}
+
+const DRAIN_POLL_MS = 10;
+
+/** @throws ConfigurationError when the address can't be had */
+export async function listenHttp(options: HttpOptions): Promise<HttpListener> {
+  const { addr } = options;
+  const shared: HttpShared = {
+    requestBytesMax: options.requestBytesMax,
+    ingest: options.ingest,
+    door: options.door,
+    counts: new Counts(options.instruments, 'http'),
+    pool: new BufferPool(),
+    logger: options.logger,
+    open: new Set(),
+    draining: false,
+  };
+  const app = uWS.App();
+  boundConnections(app, shared.counts, options.connectionsMax);
+  addRoutes(app, shared, new Cors(options.corsOrigins));
+  const socket = await listenExclusively(app, addr.host, addr.port);
+  if (socket === false) throw await whyNotListen('SLUICE_HTTP_ADDR', addr);
+  let closing: Promise<void> | undefined;
+  return {
+    port: uWS.us_socket_local_port(socket),
+    close(msMax) {
+      // Once only: uWebSockets.js doesn't check what it is given, and closing a freed socket ends the process.
+      closing ??= close(app, socket, shared, msMax);
+      return closing;
+    },
+  };
+}
+
+function boundConnections(app: App, counts: Counts, connectionsMax: number): void {
+  let connections = 0;
+  app.filter((res, change) => {
+    connections += change;
+    if (change < 0) return counts.disconnected();
+    counts.connected();
+    if (connections <= connectionsMax) return;
+    counts.connectionRefused();
+    res.close();
+  });
+}
+
+function addRoutes(app: App, shared: HttpShared, cors: Cors): void {
+  for (const signal of SIGNALS) {
+    app.post(`/v1/${signal}`, (res, req) => receive(shared, cors, signal, res, req));
+    if (cors.enabled) app.options(`/v1/${signal}`, (res, req) => answerPreflight(cors, res, req));
+    app.any(`/v1/${signal}`, (res, req) => {
+      const allow: Header = ['Allow', cors.enabled ? 'POST, OPTIONS' : 'POST'];
+      const message = `${req.getCaseSensitiveMethod()} is not supported here: send requests with POST`;
+      const exchange = exchangeOf(shared, cors, signal, res, req, allow);
+      exchange.refuse({ kind: 'wrong', reason: 'wrong_method', message });
+    });
+  }
+  app.any('/*', (res, req) => {
+    const message = `there is nothing at ${req.getUrl()}: OTLP is received at ${SIGNALS.map((s) => `/v1/${s}`).join(', ')}`;
+    exchangeOf(shared, cors, 'none', res, req).refuse({ kind: 'wrong', reason: 'unknown_path', message });
+  });
+}
+
+function receive(shared: HttpShared, cors: Cors, signal: Signal, res: HttpResponse, req: HttpRequest): void {
+  const exchange = exchangeOf(shared, cors, signal, res, req);
+  const contentType = req.getHeader('content-type');
+  if (formatOf(contentType) === 'text') {
+    const named = contentType === '' ? 'no Content-Type' : `the Content-Type ${contentType}`;
+    const wanted = `use ${CONTENT_TYPES.protobuf} or ${CONTENT_TYPES.json}`;
+    return exchange.refuse(never('unsupported_content_type', `${named} is not supported: ${wanted}`));
+  }
+  const named = req.getHeader('content-encoding');
+  const encoding = encodingOf(named);
+  if (encoding === undefined) {
+    const wanted = `use ${ENCODINGS.join(', ')}`;
+    return exchange.refuse(never('unsupported_encoding', `the Content-Encoding ${named} is not supported: ${wanted}`));
+  }
+  exchange.accept(signal, encoding);
+}
+
+function exchangeOf(
+  shared: HttpShared,
+  cors: Cors,
+  signal: Signal | 'none',
+  res: HttpResponse,
+  req: HttpRequest,
+  ...headers: readonly Header[]
+): HttpExchange {
+  return new HttpExchange(shared, res, {
+    signal,
+    format: formatOf(req.getHeader('content-type')),
+    declaredBytes: declaredBytesOf(req),
+    headers: cors.enabled ? [...headers, ...cors.headers(req.getHeader('origin'))] : headers,
+    headOnly: req.getCaseSensitiveMethod() === 'HEAD',
+  });
+}
+
+/** Media types are case-insensitive and may have parameters (RFC 9110, 8.3.1). */
+function formatOf(contentType: string): BodyFormat {
+  if (contentType === CONTENT_TYPES.protobuf) return 'protobuf';
+  if (contentType === CONTENT_TYPES.json) return 'json';
+  const name = contentType.split(';', 1)[0]?.trim().toLowerCase();
+  if (name === CONTENT_TYPES.protobuf) return 'protobuf';
+  return name === CONTENT_TYPES.json ? 'json' : 'text';
+}
+
+/** uWebSockets.js has let through only digits; without either header there is no body (RFC 9112, 6.3). */
+function declaredBytesOf(req: HttpRequest): number {
+  const declared = req.getHeader('content-length');
+  if (declared !== '') return Number(declared);
+  return req.getHeader('transfer-encoding') === '' ? 0 : -1;
+}
+
+function answerPreflight(cors: Cors, res: HttpResponse, req: HttpRequest): void {
+  const headers = cors.preflight(req.getHeader('origin'), req.getHeader('access-control-request-headers'));
+  res.writeStatus(NO_CONTENT);
+  for (const [name, value] of headers) res.writeHeader(name, value);
+  // No content and no Content-Length, as RFC 9110 (8.6) has it for a 204.
+  res.endWithoutBody();
+}
+
+function close(app: App, socket: ListenSocket, shared: HttpShared, msMax: number): Promise<void> {
+  shared.draining = true;
+  uWS.us_listen_socket_close(socket);
+  const deadlineMs = performance.now() + msMax;
+  return new Promise((resolve) => {
+    const look = () => {
+      const late = performance.now() >= deadlineMs;
+      if (shared.open.size > 0 && !late) return;
+      clearInterval(timer);
+      if (shared.open.size > 0) shared.logger.warn({ requests: shared.open.size, msMax }, 'HTTP requests were cut off');
+      app.close();
+      resolve();
+    };
+    const timer = setInterval(look, DRAIN_POLL_MS);
+    look();
+  });
+}

@@ -1,0 +1,50 @@
+/** Lists of KeyValues as maps. */
+import { Bytes } from './bytes.ts';
+import { MapColumn } from './column.ts';
+import { KEY, KEY_LENGTH, VALUE, VALUE_END, readKeyValue } from './key-value.ts';
+import { load32, load8 } from './memory.ts';
+import { PAIR_SIZE, putPair, sortPairs } from './sort.ts';
+import { putValue } from './value.ts';
+
+/** Appends the KeyValue at [p, end) to the open row of a map, in the order they are sent. */
+export function putAttribute(p: u32, end: u32, map: MapColumn): void {
+  // The usual form, looked at first: key and value, each once, in this order, both shorter than 128 bytes.
+  const keyLength: u32 = load8(p + 1);
+  const value = p + 2 + keyLength + 2;
+  if (load8(p) === 10 && keyLength < 128 && value <= end && load8(value - 2) === 18) {
+    const valueLength: u32 = load8(value - 1);
+    if (valueLength < 128 && value + valueLength === end) {
+      map.putKey(p + 2, keyLength);
+      putValue(value, end, map.values);
+      return;
+    }
+  }
+  readKeyValue(p, end);
+  const valueStart = VALUE;
+  const valueEnd = VALUE_END;
+  map.putKey(KEY, KEY_LENGTH);
+  putValue(valueStart, valueEnd, map.values);
+}
+
+/** The attributes of one data point: metrics' tables want them sorted, since the hash of the map is in their key. */
+export class SortedAttributes {
+  private readonly pairs: Bytes = new Bytes(1024);
+
+  begin(): void {
+    this.pairs.clear();
+  }
+
+  put(p: u32, end: u32): void {
+    readKeyValue(p, end);
+    putPair(this.pairs, KEY, KEY_LENGTH, VALUE, VALUE_END);
+  }
+
+  /** Appends them to the open row of a map. */
+  write(map: MapColumn): void {
+    sortPairs(this.pairs, 0);
+    for (let pair = this.pairs.base; pair < this.pairs.at; pair += PAIR_SIZE) {
+      map.putKey(load32(pair), load32(pair + 4));
+      putValue(load32(pair + 8), load32(pair + 12), map.values);
+    }
+  }
+}

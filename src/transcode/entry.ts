@@ -1,0 +1,79 @@
+/**
+ * What the host calls: the exports of the WebAssembly module, and of the plain engine. A handle is the open blocks of one
+ * signal; addresses lie in the engine's memory and move with it.
+ */
+import type { SignalBlocks } from './signal-blocks.ts';
+import { SIGNAL_LOGS, SIGNAL_TRACES } from './codes.ts';
+import { Logs } from './logs.ts';
+import { Metrics } from './metrics.ts';
+import { COUNTS } from './tally.ts';
+import { TEXTS } from './texts.ts';
+import { Traces } from './traces.ts';
+
+const opened: SignalBlocks[] = [];
+
+function at(handle: u32): SignalBlocks {
+  return opened[handle] as SignalBlocks;
+}
+
+/** New open blocks of a signal (SIGNAL_… of codes.ts): their handle. */
+export function open(signal: u32, nestingMax: u32): u32 {
+  if (signal === SIGNAL_TRACES) opened.push(new Traces(nestingMax));
+  else if (signal === SIGNAL_LOGS) opened.push(new Logs(nestingMax));
+  else opened.push(new Metrics(nestingMax));
+  return opened.length - 1;
+}
+
+/** Where the host puts the words of codes.ts, once per memory. */
+export function texts(): u32 {
+  return TEXTS;
+}
+
+/** Where the host puts `n` bytes with the heads of a table's columns. */
+export function heads(handle: u32, table: u32, n: u32): u32 {
+  return at(handle).table(table).heads.open(n);
+}
+
+/** Where the host puts a request of `n` bytes. */
+export function input(handle: u32, n: u32): u32 {
+  return at(handle).inputFor(n);
+}
+
+/** Appends the request in the input; leaves through the host's `fail` when it is malformed: call `restore` then. */
+export function append(handle: u32, n: u32): void {
+  at(handle).append(n);
+}
+
+export function restore(handle: u32): void {
+  at(handle).restore();
+}
+
+/** The counters of the last `append`: COUNTERS numbers of 4 bytes, whatever the handle. */
+export function counters(): u32 {
+  return COUNTS;
+}
+
+export function rows(handle: u32): u32 {
+  return at(handle).rows();
+}
+
+export function bytes(handle: u32): u32 {
+  return at(handle).bytes();
+}
+
+/** Ends the open blocks: where the output is. What of it belongs to a table, the three functions below say. */
+export function close(handle: u32): u32 {
+  return at(handle).close();
+}
+
+export function writtenAt(handle: u32, table: u32): u32 {
+  return at(handle).table(table).writtenAt;
+}
+
+export function writtenBytes(handle: u32, table: u32): u32 {
+  return at(handle).table(table).writtenBytes;
+}
+
+export function writtenRows(handle: u32, table: u32): u32 {
+  return at(handle).table(table).writtenRows;
+}

@@ -1,0 +1,147 @@
+/**
+ * The resource and the scope of the records at hand, taken apart once per message however many blocks need them. A block
+ * takes them over with its first record of them: `generation` tells whether it has.
+ */
+import { Bytes } from './bytes.ts';
+import { TEXT_SERVICE_NAME } from './codes.ts';
+import { KEY, KEY_LENGTH, VALUE, VALUE_END, readKeyValue } from './key-value.ts';
+import { equal, load32 } from './memory.ts';
+import { LowRuns, MapRuns } from './runs.ts';
+import { REJECTION, beginRecord } from './tally.ts';
+import { ZERO, textAt, textLength } from './texts.ts';
+import { putValue } from './value.ts';
+import { POS, length, readTag, skip, varintWithin } from './wire.ts';
+
+/** Attributes of a level: where the keys are, and the texts of the values. */
+export class LevelAttributes {
+  private readonly keys: Bytes = new Bytes(1024);
+  readonly values: Bytes = new Bytes(1024);
+
+  begin(): void {
+    this.keys.clear();
+    this.values.clear();
+  }
+
+  put(p: u32, end: u32): void {
+    readKeyValue(p, end);
+    this.keys.put32(KEY);
+    this.keys.put32(KEY_LENGTH);
+    putValue(VALUE, VALUE_END, this.values);
+  }
+
+  /** Appends them as the map of a new run; how many bytes it takes in each row. */
+  write(runs: MapRuns): u32 {
+    for (let key = this.keys.base; key < this.keys.at; key += 8) runs.putKey(load32(key), load32(key + 4));
+    return runs.endRun(this.values.base, this.values.size());
+  }
+}
+
+let generations: u32 = 0;
+
+/** A Resource message, and the schema URL beside it. */
+export class Resource {
+  readonly attributes: LevelAttributes = new LevelAttributes();
+  schemaUrl: u32 = 0;
+  schemaUrlLength: u32 = 0;
+  /** Different for each message ever read. */
+  generation: u32 = 0;
+  /** Its attributes are nested too deep: no record of it can be stored. */
+  tooDeep: boolean = false;
+  /** Where the text of `service.name` is within the values (with its length before it); nowhere while the end is 0. */
+  private serviceAt: u32 = 0;
+  private serviceEnd: u32 = 0;
+
+  read(start: u32, end: u32): void {
+    generations += 1;
+    this.generation = generations;
+    this.attributes.begin();
+    this.serviceAt = 0;
+    this.serviceEnd = 0;
+    beginRecord();
+    let p = start;
+    while (p < end) {
+      const tag = readTag(p, end);
+      p = POS;
+      if (tag === 10) {
+        const n = length(p, end);
+        p = POS + n;
+        this.putAttribute(p - n, p);
+      } else {
+        p = skip(p, end, tag);
+      }
+    }
+    this.tooDeep = REJECTION !== 0;
+  }
+
+  /** The first `service.name` is the one that counts. */
+  private putAttribute(p: u32, end: u32): void {
+    const before = this.attributes.values.size();
+    this.attributes.put(p, end);
+    if (this.serviceEnd !== 0 || KEY_LENGTH !== textLength(TEXT_SERVICE_NAME)) return;
+    if (!equal(KEY, textAt(TEXT_SERVICE_NAME), KEY_LENGTH)) return;
+    this.serviceAt = before;
+    this.serviceEnd = this.attributes.values.size();
+  }
+
+  /** Appends ServiceName, empty when the resource doesn't say, for a new run. */
+  writeService(runs: LowRuns): u32 {
+    if (this.serviceEnd === 0) return runs.put(ZERO, 0);
+    const values = this.attributes.values.base;
+    const n = length(values + this.serviceAt, values + this.serviceEnd);
+    return runs.put(POS, n);
+  }
+}
+
+/** An InstrumentationScope message, and the schema URL beside it. */
+export class Scope {
+  readonly attributes: LevelAttributes = new LevelAttributes();
+  schemaUrl: u32 = 0;
+  schemaUrlLength: u32 = 0;
+  generation: u32 = 0;
+  tooDeep: boolean = false;
+  name: u32 = 0;
+  nameLength: u32 = 0;
+  version: u32 = 0;
+  versionLength: u32 = 0;
+  droppedAttributes: u32 = 0;
+
+  read(start: u32, end: u32): void {
+    generations += 1;
+    this.generation = generations;
+    this.attributes.begin();
+    this.nameLength = 0;
+    this.versionLength = 0;
+    this.droppedAttributes = 0;
+    beginRecord();
+    let p = start;
+    while (p < end) {
+      const tag = readTag(p, end);
+      p = POS;
+      switch (tag) {
+        case 10:
+          this.nameLength = length(p, end);
+          this.name = POS;
+          p = this.name + this.nameLength;
+          break;
+        case 18:
+          this.versionLength = length(p, end);
+          this.version = POS;
+          p = this.version + this.versionLength;
+          break;
+        case 26: {
+          const n = length(p, end);
+          p = POS + n;
+          this.attributes.put(p - n, p);
+          break;
+        }
+        case 32:
+          this.droppedAttributes = varintWithin(p, end);
+          p = POS;
+          break;
+        default:
+          p = skip(p, end, tag);
+      }
+    }
+    this.tooDeep = REJECTION !== 0;
+  }
+}

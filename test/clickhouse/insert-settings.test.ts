@@ -1,0 +1,72 @@
+/**
+ * Goal: whatever a retry's recognition depends on is sent to every server that knows it, and to no other.
+ */
+import { beforeAll, describe, expect, test } from 'vitest';
+import { type ServerInfo, close, createClickHouse, probe } from '../../src/clickhouse/client.ts';
+import { insertSettings, lackingForExactlyOnce, tokenSetting } from '../../src/clickhouse/insert-settings.ts';
+import { silent, useClickHouse } from '../support/services.ts';
+
+const clickhouse = useClickHouse();
+let info: ServerInfo;
+
+beforeAll(async () => {
+  const server = createClickHouse(clickhouse.url, {
+    urls: [], cluster: '', database: 'otel', insertTimeoutMs: 10_000, queryTimeoutMs: 10_000,
+    partitionsPerInsertMax: 1,
+  }, silent);
+  info = await probe(server);
+  await close(server);
+});
+
+/** A server that knows only these. */
+function knowing(...names: string[]): ServerInfo {
+  return {
+    version: { major: 1, minor: 0, patch: 0 }, timezone: 'UTC',
+    hasSetting: (name) => names.includes(name), hasMergeTreeSetting: () => false,
+  };
+}
+
+const everything: ServerInfo = { ...knowing(), hasSetting: () => true };
+
+describe('the current server', () => {
+  test('knows every name in the list', () => {
+    expect(insertSettings(info, 7)).toEqual(insertSettings(everything, 7));
+    expect(lackingForExactlyOnce(info)).toEqual([]);
+  });
+
+  test('takes them all, and none is obsolete', async () => {
+    const settings = insertSettings(info, 7);
+    const params = Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, String(value)]));
+    const names = Object.keys(settings).filter((name) => name !== 'wait_end_of_query');
+    const rows = await clickhouse.query(
+      `SELECT name, value FROM system.settings WHERE name IN ('${names.join("','")}')
+       AND NOT is_obsolete FORMAT JSONCompactEachRow`, params);
+    const pairs = rows.trim().split('\n').map((line) => JSON.parse(line) as [string, string]);
+    const { wait_end_of_query: _, ...sent } = params;
+    expect(Object.fromEntries(pairs)).toEqual(sent);
+  });
+
+  test('what deduplication stands on', () => {
+    expect(insertSettings(info, 7)).toMatchObject({
+      insert_deduplicate: 1, deduplicate_insert: 'enable',
+      deduplicate_blocks_in_dependent_materialized_views: 1, async_insert: 0, max_insert_threads: 1, max_partitions_per_insert_block: 7, wait_end_of_query: 1,
+    });
+    expect(tokenSetting(info, 'batch-1')).toEqual({ insert_deduplication_token: 'batch-1' });
+  });
+});
+
+describe('an older server', () => {
+  test('is sent what it knows', () => {
+    const old = knowing('insert_deduplicate', 'max_insert_block_size');
+    expect(insertSettings(old, 7)).toEqual({
+      insert_deduplicate: 1, max_insert_block_size: 1_048_449, wait_end_of_query: 1,
+    });
+    expect(tokenSetting(old, 'batch-1')).toEqual({});
+  });
+
+  test('says what it lacks for storing a retry once', () => {
+    expect(lackingForExactlyOnce(knowing('insert_deduplicate'))).toEqual([
+      'insert_deduplication_token', 'deduplicate_blocks_in_dependent_materialized_views',
+    ]);
+  });
+});

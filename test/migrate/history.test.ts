@@ -1,0 +1,77 @@
+// Goal: a folder of migrations is read in order, and holes, doubles and wrong names are refused by name.
+import { describe, expect, test } from 'vitest';
+import { ConfigurationError } from '../../src/base/errors.ts';
+import { readHistories, readHistory } from '../../src/migrate/history.ts';
+import { withTempDir } from '../support/services.ts';
+import { createTable, writeMigrations } from './fixture.ts';
+
+const read = (files: Readonly<Record<string, string>>) =>
+  withTempDir((dir) => {
+    writeMigrations(dir, files);
+    return readHistory(dir, 'own').map(({ number, name }) => ({ number, name }));
+  });
+
+describe('a folder', () => {
+  test('gives its migrations by number, from any first number, and leaves other files alone', async () => {
+    expect(
+      await read({ '0101_b.sql': createTable('b'), '0100_a.sql': createTable('a'), 'README.md': 'x' }),
+    ).toEqual([
+      { number: 100, name: '0100_a.sql' },
+      { number: 101, name: '0101_b.sql' },
+    ]);
+    expect(await read({})).toEqual([]);
+  });
+
+  test.each([
+    ['a hole', ['0001_a.sql', '0003_c.sql'], /number 0002 is missing between 0001_a\.sql and 0003_c\.sql/],
+    [
+      'two files of one number',
+      ['0001_a.sql', '0001_b.sql'],
+      /0001_a\.sql and 0001_b\.sql have the same number/,
+    ],
+    ['a name without number', ['a.sql'], /a\.sql: the name of a migration is four digits/],
+    ['a number of three digits', ['001_a.sql'], /the name of a migration is four digits/],
+    ['capitals', ['0001_A.sql'], /the name of a migration is four digits/],
+  ])('with %s is refused', async (_, names, message) => {
+    const files = Object.fromEntries(names.map((name) => [name, createTable('a')]));
+    await expect(read(files)).rejects.toThrow(ConfigurationError);
+    await expect(read(files)).rejects.toThrow(message);
+  });
+
+  test('that is not there is refused with the setting', () => {
+    expect(() => readHistory('/nowhere/sql', 'own')).toThrow(
+      /\/nowhere\/sql can't be read \(ENOENT\): set SLUICE_MIGRATIONS_DIR/,
+    );
+  });
+});
+
+describe('the histories of a start', () => {
+  test("are the program's own alone by default, whatever folder it is started in", () =>
+    withTempDir((dir) => {
+      const before = process.cwd();
+      process.chdir(dir);
+      try {
+        const migrations = readHistories('sql');
+        expect(migrations.map(({ name }) => name)).toEqual([
+          '0001_traces.sql',
+          '0002_logs.sql',
+          '0003_metrics.sql',
+        ]);
+        expect(new Set(migrations.map(({ origin }) => origin))).toEqual(new Set(['sluice']));
+      } finally {
+        process.chdir(before);
+      }
+    }));
+
+  test('have those of a further folder after them, with numbers of their own', () =>
+    withTempDir((dir) => {
+      writeMigrations(dir, { '0001_own.sql': createTable('a') });
+      const migrations = readHistories(dir);
+      expect(migrations.map(({ origin, number }) => [origin, number])).toEqual([
+        ['sluice', 1],
+        ['sluice', 2],
+        ['sluice', 3],
+        ['own', 1],
+      ]);
+    }));
+});

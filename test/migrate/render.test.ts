@@ -1,0 +1,148 @@
+// Goal: one text gives the right statement for each topology and server. The whole schema is kept as it is rendered in
+// test/golden; a change shows there (update with `npx vitest run test/migrate -u` and read the difference).
+import { describe, expect, test } from 'vitest';
+import { ConfigurationError } from '../../src/base/errors.ts';
+import { readHistories } from '../../src/migrate/history.ts';
+import { parseMigration } from '../../src/migrate/migration.ts';
+import type { RenderContext } from '../../src/migrate/placeholders.ts';
+import { renderMigration } from '../../src/migrate/render.ts';
+import { SINGLE } from './fixture.ts';
+
+const CLUSTER: RenderContext = { ...SINGLE, cluster: 'main', replicated: true };
+const OLD: RenderContext = {
+  ...SINGLE,
+  server: { version: { major: 24, minor: 3 }, hasMergeTreeSetting: () => false },
+};
+
+describe('the whole schema', () => {
+  const schema = (context: RenderContext) =>
+    readHistories('sql')
+      .map((migration) => {
+        const statements = renderMigration(migration, context);
+        return `-- ${migration.name}\n${statements.map(({ sql }) => `${sql};\n`).join('\n')}`;
+      })
+      .join('\n');
+
+  test.each([
+    ['single-server', SINGLE],
+    ['single-server-24.3', OLD],
+    ['cluster-per-host', CLUSTER],
+    ['cluster-on-cluster', { ...CLUSTER, onCluster: true }],
+  ])('%s', async (name, context) => {
+    await expect(schema(context)).toMatchFileSnapshot(`../golden/${name}.sql`);
+  });
+});
+
+function renderOne(statement: string, context: RenderContext): string | undefined {
+  const migration = parseMigration('own', 1, '0001_x.sql', `-- @step local instant\n${statement}`);
+  return renderMigration(migration, context)[0]?.sql;
+}
+
+describe('placeholders', () => {
+  const on = { ...CLUSTER, onCluster: true };
+  test.each([
+    ['{database}', SINGLE, 'otel'],
+    ['{database}', { ...SINGLE, database: 'my-`db' }, '`my-\\`db`'],
+    ['{local:t}', SINGLE, 'otel.t'],
+    ['{local:t}', CLUSTER, 'otel.t_local'],
+    ['{table:t}', CLUSTER, 'otel.t'],
+    ['{on_cluster}', SINGLE, undefined],
+    ['{on_cluster}', CLUSTER, undefined],
+    ['{on_cluster}', on, "ON CLUSTER 'main'"],
+    ['{local:t} {engine:MergeTree}', SINGLE, 'otel.t MergeTree'],
+    [
+      '{local:t} {engine:MergeTree}',
+      CLUSTER,
+      "otel.t_local ReplicatedMergeTree('/clickhouse/tables/{shard}/otel/t_local', '{replica}')",
+    ],
+    ['{local:t} {engine:MergeTree}', { ...CLUSTER, replicated: false }, 'otel.t_local MergeTree'],
+    ['{local:t} {engine:ReplacingMergeTree(version)}', SINGLE, 'otel.t ReplacingMergeTree(version)'],
+    [
+      '{local:t} {engine:ReplacingMergeTree(version)}',
+      CLUSTER,
+      "otel.t_local ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/otel/t_local', '{replica}', version)",
+    ],
+    [
+      '{distributed:t:cityHash64(TraceId)}',
+      CLUSTER,
+      "Distributed('main', 'otel', 't_local', cityHash64(TraceId))",
+    ],
+    ['{ttl:traces:toDateTime(Timestamp)}', SINGLE, 'TTL toDateTime(Timestamp) + toIntervalDay(30)'],
+    ['{ttl:metrics:toDateTime(TimeUnix)}', SINGLE, undefined],
+    ['SETTINGS a = 1 {deduplication}', SINGLE, 'SETTINGS a = 1, non_replicated_deduplication_window = 10000'],
+    [
+      'SETTINGS a = 1 {deduplication}',
+      CLUSTER,
+      'SETTINGS a = 1, replicated_deduplication_window = 10000' +
+        ', replicated_deduplication_window_seconds = 604800',
+    ],
+    ['SETTINGS a = 1 {deduplication}', OLD, 'SETTINGS a = 1'],
+    ["SETTINGS a = 1 {setting:b = 'x y'}", SINGLE, "SETTINGS a = 1, b = 'x y'"],
+    ["SETTINGS a = 1 {setting:b = 'x y'}", OLD, 'SETTINGS a = 1'],
+    ["'{shard}' '{replica}' '{uuid}'", SINGLE, "'{shard}' '{replica}' '{uuid}'"],
+  ])('%s', (text, context, sql) => {
+    expect(renderOne(text, context)).toBe(sql);
+  });
+});
+
+describe('conditions', () => {
+  const choose = (condition: string) => `x\n-- @if ${condition}\ny\n-- @else\nz\n-- @end`;
+  test.each([
+    ['server >= 26.7', SINGLE, 'x\ny'],
+    ['server >= 26.8', SINGLE, 'x\nz'],
+    ['server >= 25.12', SINGLE, 'x\ny'],
+    ['server < 26.7', SINGLE, 'x\nz'],
+    ['server < 27.0', SINGLE, 'x\ny'],
+    ['setting anything', SINGLE, 'x\ny'],
+    ['setting anything', OLD, 'x\nz'],
+    ['cluster', SINGLE, 'x\nz'],
+    ['cluster', CLUSTER, 'x\ny'],
+    ['replicated', CLUSTER, 'x\ny'],
+    ['replicated', { ...CLUSTER, replicated: false }, 'x\nz'],
+  ])('%s', (condition, context, sql) => {
+    expect(renderOne(choose(condition), context)).toBe(sql);
+  });
+
+  test('nest', () => {
+    const text = '-- @if cluster\na\n-- @if server >= 26.2\nb\n-- @else\nc\n-- @end\n-- @else\nd\n-- @end';
+    expect(renderOne(text, CLUSTER)).toBe('a\nb');
+    expect(renderOne(text, { ...CLUSTER, server: OLD.server })).toBe('a\nc');
+    expect(renderOne(text, SINGLE)).toBe('d');
+  });
+
+  test('a step of which nothing is left is not run', () => {
+    expect(renderOne('-- @if cluster\na\n-- @end', SINGLE)).toBeUndefined();
+  });
+
+  test.each([
+    [
+      'an unknown condition',
+      '-- @if moon\na\n-- @end',
+      /"-- @if moon" isn't understood: wanted is "server >= 26\.2"/,
+    ],
+    ['no end', '-- @if cluster\na', /an "-- @if" has no "-- @end"/],
+    ['no if', 'a\n-- @end', /"-- @end" has no "-- @if"/],
+    ['two elses', '-- @if cluster\na\n-- @else\nb\n-- @else\nc\n-- @end', /"-- @else" has no "-- @if"/],
+  ])('%s is refused', (_, text, message) => {
+    expect(() => renderOne(text, SINGLE)).toThrow(ConfigurationError);
+    expect(() => renderOne(text, SINGLE)).toThrow(message);
+  });
+});
+
+test('Distributed tables are for clusters only', () => {
+  const migration = parseMigration(
+    'own',
+    1,
+    '0001_x.sql',
+    `-- @step local instant
+CREATE TABLE IF NOT EXISTS {local:t} {on_cluster} (n UInt64) ENGINE = {engine:MergeTree} ORDER BY n;
+-- @step distributed instant
+CREATE TABLE IF NOT EXISTS {table:t} {on_cluster} AS {local:t} ENGINE = {distributed:t:n};`,
+  );
+  expect(renderMigration(migration, SINGLE)).toHaveLength(1);
+  expect(renderMigration(migration, CLUSTER)[1]).toEqual({
+    kind: 'distributed',
+    cost: 'instant',
+    sql: "CREATE TABLE IF NOT EXISTS otel.t AS otel.t_local ENGINE = Distributed('main', 'otel', 't_local', n)",
+  });
+});

@@ -1,0 +1,420 @@
+/**
+ * Goal: the gRPC port against stock clients (grpc-js) and against what no stock client sends: broken frames, wrong calls,
+ * floods, leaving early. Everything that was let in comes out again.
+ */
+import { randomBytes } from 'node:crypto';
+import { connect as http2Connect } from 'node:http2';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import grpc from '@grpc/grpc-js';
+import { afterEach, describe, expect, test } from 'vitest';
+import { ConfigurationError } from '../../src/base/errors.ts';
+import { createLogger } from '../../src/base/log.ts';
+import type { Verdict } from '../../src/model/outcome.ts';
+import { type GrpcOptions, listenGrpc } from '../../src/receive/grpc.ts';
+import {
+  ADMITTED,
+  EXPORT,
+  type Front,
+  type FrontOptions,
+  bareCall,
+  bareSession,
+  call,
+  empty,
+  fields,
+  frame,
+  metric,
+  startFront,
+  stockClient,
+  until,
+  wire,
+} from './support.ts';
+
+const LIMIT = 100_000;
+let front: Front;
+let closing: (() => unknown)[] = [];
+
+async function start(options: FrontOptions = {}): Promise<Front> {
+  front = await startFront({ requestBytesMax: LIMIT, ...options });
+  return front;
+}
+
+function client(options: grpc.ClientOptions = {}) {
+  const made = stockClient(front, options);
+  closing.push(() => made.close());
+  return made;
+}
+
+function bare() {
+  const session = bareSession(front);
+  closing.push(() => session.destroy());
+  return session;
+}
+
+/** An ingest that waits until the test lets it go on. */
+function gate(): { open: () => void; opened: Promise<Verdict> } {
+  let open: () => void = () => undefined;
+  const opened = new Promise<Verdict>((resolve) => {
+    open = () => resolve(ADMITTED);
+  });
+  return { open, opened };
+}
+
+const MESSAGE = Buffer.from('message');
+
+afterEach(async () => {
+  for (const close of closing) close();
+  closing = [];
+  await empty(front);
+  await front.close();
+  await until(async () => (await metric(front, 'connections', { transport: 'grpc' })) === 0);
+});
+
+describe('stock clients', () => {
+  test('messages of every size up to the limit arrive as they are', async () => {
+    await start({ requestBytesMax: 3 << 20 });
+    const one = client();
+    const sizes = [0, 1, 16_378, 16_379, 16_380, 65_536, (3 << 20) - 1, 3 << 20];
+    for (const size of sizes) {
+      const bytes = randomBytes(size);
+      expect((await call(one, EXPORT.metrics, bytes)).code).toBe(0);
+      expect(front.taken.at(-1)?.bytes.equals(bytes)).toBe(true);
+    }
+    expect((await call(one, EXPORT.metrics, Buffer.alloc((3 << 20) + 1))).code).toBe(8);
+  });
+
+  test('many calls on one session, each with its own answer', async () => {
+    await start({
+      answer: ({ bytes }) => ({ kind: 'admit', outcome: { accepted: 0, rejected: bytes[0] ?? 0, reasons: new Map(), warnings: new Map() } }),
+    });
+    const one = client();
+    const replies = await Promise.all(Array.from({ length: 80 }, (_, i) => call(one, EXPORT.traces, Buffer.from([i + 1]))));
+    replies.forEach((reply, i) => {
+      const partial = fields(reply.body ?? Buffer.alloc(0)).get(1)?.[0];
+      expect(fields(partial as Buffer).get(1)).toEqual([i + 1]);
+    });
+  });
+
+  test('a client that sends far more than the limit sees why, and can go on', async () => {
+    await start();
+    const one = client();
+    for (let i = 0; i < 3; i++) expect((await call(one, EXPORT.traces, Buffer.alloc(8 << 20))).code).toBe(8);
+    expect((await call(one, EXPORT.traces, MESSAGE)).code).toBe(0);
+  });
+
+  test('a deadline that passes: what was handed over is finished, then given back', async () => {
+    const { open, opened } = gate();
+    await start({ answer: () => opened });
+    const reply = await call(client(), EXPORT.traces, MESSAGE, { deadline: Date.now() + 100 });
+    expect(reply.code).toBe(4);
+    expect(front.door.requestsInFlight).toBe(1);
+    open();
+    await empty(front);
+  });
+
+  test('after the deadline nothing is answered, also when the client has not noticed it', async () => {
+    const { open, opened } = gate();
+    await start({ answer: () => opened });
+    const replying = bareCall(bare(), EXPORT.traces, [frame(MESSAGE)], { 'grpc-timeout': '1m' });
+    await until(() => front.taken.length === 1);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    open();
+    const reply = await replying;
+    expect([reply.headers[':status'], reply.rstCode]).toEqual([undefined, 8]);
+  });
+
+  test('a cancelled call: what was handed over is finished, then given back', async () => {
+    const { open, opened } = gate();
+    await start({ answer: () => opened });
+    let cancel = () => undefined as void;
+    const replying = call(client(), EXPORT.traces, MESSAGE, {}, (made) => {
+      cancel = () => made.cancel();
+    });
+    await until(() => front.taken.length === 1);
+    cancel();
+    expect((await replying).code).toBe(1);
+    expect(front.door.requestsInFlight).toBe(1);
+    open();
+    await empty(front);
+  });
+});
+
+describe('encodings', () => {
+  test.each([
+    ['gzip', gzipSync(MESSAGE)],
+    ['zstd', zstdCompressSync(MESSAGE)],
+    ['identity', MESSAGE],
+  ])('%s with the flag that says so', async (name, bytes) => {
+    await start();
+    const flag = name === 'identity' ? 0 : 1;
+    const reply = await bareCall(bare(), EXPORT.traces, [frame(bytes, flag)], { 'grpc-encoding': name });
+    expect(reply.trailers['grpc-status']).toBe('0');
+    expect(front.taken[0]?.bytes).toEqual(MESSAGE);
+  });
+
+  test('an encoding without the flag is a plain message', async () => {
+    await start();
+    await bareCall(bare(), EXPORT.traces, [frame(MESSAGE)], { 'grpc-encoding': 'gzip' });
+    expect(front.taken[0]).toMatchObject({ encoding: 'identity', bytes: MESSAGE });
+  });
+
+  test('an unknown encoding is UNIMPLEMENTED and says which are known', async () => {
+    await start();
+    const reply = await bareCall(bare(), EXPORT.traces, [frame(MESSAGE, 1)], { 'grpc-encoding': 'snappy' });
+    expect(reply.headers).toMatchObject({ 'grpc-status': '12', 'grpc-accept-encoding': 'identity,gzip,deflate,zstd' });
+  });
+
+  test('the flag without an encoding, and a body that is none, are the client´s mistakes', async () => {
+    await start();
+    expect((await bareCall(bare(), EXPORT.traces, [frame(MESSAGE, 1)])).headers['grpc-status']).toBe('3');
+    const broken = await bareCall(bare(), EXPORT.traces, [frame(MESSAGE, 1)], { 'grpc-encoding': 'gzip' });
+    expect(broken.headers['grpc-status']).toBe('3');
+  });
+});
+
+describe('broken frames', () => {
+  test.each([
+    ['nothing', []],
+    ['half a prefix', [Buffer.alloc(3)]],
+    ['half a message', [frame(MESSAGE).subarray(0, 9)]],
+    ['two messages', [frame(MESSAGE), frame(MESSAGE)]],
+    ['a flag of 7', [frame(MESSAGE, 7)]],
+  ])('%s is INVALID_ARGUMENT', async (_, pieces) => {
+    await start();
+    const reply = await bareCall(bare(), EXPORT.traces, pieces);
+    expect(reply.headers['grpc-status']).toBe('3');
+    expect(reply.headers['grpc-message']).toMatch(/^broken gRPC frame: /);
+    expect(front.taken).toEqual([]);
+  });
+
+  test('a length over the limit is refused at its prefix, without RetryInfo', async () => {
+    await start();
+    const prefix = frame(Buffer.alloc(0), 0, LIMIT + 1);
+    const reply = await bareCall(bare(), EXPORT.traces, [prefix], {}, { end: false });
+    expect(reply.headers['grpc-status']).toBe('8');
+    expect(reply.headers['grpc-status-details-bin']).toBeUndefined();
+  });
+
+  test('random bytes on the port, before and after a preface', async () => {
+    await start();
+    for (let round = 0; round < 20; round++) {
+      const { socket, closed } = await wire(front.grpc.port);
+      const preface = round % 2 === 0 ? 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n' : '';
+      socket.end(Buffer.concat([Buffer.from(preface), randomBytes(300)]));
+      socket.resume();
+      await closed;
+    }
+    expect((await call(client(), EXPORT.traces, MESSAGE)).code).toBe(0);
+  });
+
+  test('a client that leaves in the middle of its message', async () => {
+    await start();
+    const session = bare();
+    bareCall(session, EXPORT.traces, [frame(MESSAGE).subarray(0, 9)], {}, { end: false });
+    await until(() => front.door.bytesInFlight === 9);
+    session.destroy();
+    await empty(front);
+    expect(front.taken).toEqual([]);
+  });
+});
+
+describe('wrong calls', () => {
+  test.each([
+    [{ ':method': 'GET' }, 405],
+    [{ 'content-type': 'application/json' }, 415],
+    [{ 'content-type': 'application/grpc+json' }, 415],
+    [{ 'content-type': 'application/grpcx' }, 415],
+  ])('%j is answered with the status of HTTP', async (headers, status) => {
+    await start();
+    const replies = bareCall(bare(), EXPORT.traces, [], headers as unknown as Record<string, string>, {
+      end: !(':method' in headers),
+    });
+    expect((await replies).headers[':status']).toBe(status);
+  });
+
+  test.each(['application/grpc', 'application/grpc+proto', 'Application/gRPC; x=1'])('%s is gRPC', async (type) => {
+    await start();
+    const reply = await bareCall(bare(), EXPORT.traces, [frame(MESSAGE)], { 'content-type': type });
+    expect(reply.trailers['grpc-status']).toBe('0');
+  });
+
+  test('an unknown method is UNIMPLEMENTED at once, whatever the client still sends', async () => {
+    await start();
+    const reply = await call(client(), '/nope.Service/Nope', Buffer.alloc(4 << 20));
+    expect([reply.code, reply.message]).toEqual([12, 'there is no method /nope.Service/Nope']);
+  });
+
+  test('headers over the limit end the stream, not the server', async () => {
+    await start();
+    const session = bare();
+    const big = (bytes: number) => bareCall(session, EXPORT.traces, [frame(MESSAGE)], { 'x-big': 'a'.repeat(bytes) });
+    // The limit holds once the client has confirmed the settings that say so; until then node's 64 KiB do.
+    expect((await big(15_000)).trailers['grpc-status']).toBe('0');
+    await big(17_000);
+    expect(front.taken).toHaveLength(1);
+    expect((await call(client(), EXPORT.traces, MESSAGE)).code).toBe(0);
+  });
+});
+
+describe('health', () => {
+  const CHECK = '/grpc.health.v1.Health/Check';
+  const ask = (service: string) => Buffer.concat([Buffer.from([10, service.length]), Buffer.from(service)]);
+
+  test.each([
+    ['SERVING', 1],
+    ['NOT_SERVING', 2],
+  ] as const)('%s, for the whole server and each service', async (status, number) => {
+    await start({ grpc: { health: () => status } });
+    const one = client();
+    for (const question of [Buffer.alloc(0), ask(''), ask('opentelemetry.proto.collector.logs.v1.LogsService')]) {
+      expect((await call(one, CHECK, question)).body).toEqual(Buffer.from([8, number]));
+    }
+  });
+
+  test('an unknown service is NOT_FOUND, nonsense is INVALID_ARGUMENT, Watch is UNIMPLEMENTED', async () => {
+    await start();
+    const one = client();
+    expect((await call(one, CHECK, ask('nope'))).code).toBe(5);
+    expect((await call(one, CHECK, Buffer.from([10, 99, 1]))).code).toBe(3);
+    expect((await call(one, CHECK, Buffer.alloc(2000))).code).toBe(3);
+    expect((await call(one, '/grpc.health.v1.Health/Watch', Buffer.alloc(0))).code).toBe(12);
+  });
+
+  test('it answers while the door is full', async () => {
+    await start({ door: { requestsInFlightMax: 0 } });
+    expect((await call(client(), CHECK, Buffer.alloc(0))).code).toBe(0);
+  });
+});
+
+describe('bounds', () => {
+  test('requests in flight: the last one is let in, the next is told to come back', async () => {
+    const { open, opened } = gate();
+    await start({ door: { requestsInFlightMax: 2 }, answer: () => opened });
+    const one = client();
+    const inside = [call(one, EXPORT.traces, MESSAGE), call(one, EXPORT.traces, MESSAGE)];
+    await until(() => front.taken.length === 2);
+    expect((await call(one, EXPORT.traces, MESSAGE)).code).toBe(14);
+    open();
+    expect((await Promise.all(inside)).map((r) => r.code)).toEqual([0, 0]);
+  });
+
+  test('bytes in flight: the last byte is let in, the next is told to come back', async () => {
+    await start({ door: { bytesInFlightMax: 1005 } });
+    expect((await call(client(), EXPORT.traces, Buffer.alloc(1000))).code).toBe(0);
+    expect((await call(client(), EXPORT.traces, Buffer.alloc(1001))).code).toBe(14);
+  });
+
+  test('connections: the last one is served, the next is closed', async () => {
+    await start({ grpc: { connectionsMax: 2 } });
+    const [first, second] = [client(), client()];
+    expect((await call(first, EXPORT.traces, MESSAGE)).code).toBe(0);
+    expect((await call(second, EXPORT.traces, MESSAGE)).code).toBe(0);
+    const third = await wire(front.grpc.port);
+    await third.closed;
+    expect(await metric(front, 'requests_refused_total', { reason: 'connections' })).toBe(1);
+    expect((await call(first, EXPORT.traces, MESSAGE)).code).toBe(0);
+  });
+
+  test('streams of one session: those over the limit are refused or wait, and all others are served', async () => {
+    const { open, opened } = gate();
+    await start({ answer: () => opened, door: { requestsInFlightMax: 1000 } });
+    const session = http2Connect(`http://127.0.0.1:${front.grpc.port}`);
+    closing.push(() => session.destroy());
+    await new Promise((known) => session.once('remoteSettings', known));
+    expect(session.remoteSettings.maxConcurrentStreams).toBe(256);
+    const calls = Array.from({ length: 300 }, () => bareCall(session, EXPORT.traces, [frame(MESSAGE)]));
+    await until(() => front.taken.length === 256);
+    expect(front.door.requestsInFlight).toBe(256);
+    open();
+    const replies = await Promise.all(calls);
+    const served = replies.filter((r) => r.trailers['grpc-status'] === '0').length;
+    const refused = replies.filter((r) => r.rstCode === 7).length;
+    expect(served).toBeGreaterThanOrEqual(256);
+    expect(served + refused).toBe(300);
+  });
+
+  test('streams that are opened and reset in a flood end the session', async () => {
+    await start();
+    const session = bare();
+    for (let i = 0; i < 3000 && !session.destroyed; i++) {
+      const stream = session.request({ ':method': 'POST', ':path': EXPORT.traces, 'content-type': 'application/grpc' });
+      stream.on('error', () => stream.destroy());
+      stream.close(8);
+      if (i % 50 === 0) await new Promise(setImmediate);
+    }
+    await until(() => session.destroyed);
+    expect((await call(client(), EXPORT.traces, MESSAGE)).code).toBe(0);
+  });
+
+  test('a session without a call is ended after keepAliveMs, one with a call is not', async () => {
+    const { open, opened } = gate();
+    await start({ grpc: { keepAliveMs: 60 }, answer: () => opened });
+    const idle = bare();
+    await new Promise<void>((ended) => idle.once('close', () => ended()));
+    const busy = bareCall(bare(), EXPORT.traces, [frame(MESSAGE)]);
+    await until(() => front.taken.length === 1);
+    const another = bare();
+    await new Promise<void>((ended) => another.once('close', () => ended()));
+    open();
+    expect((await busy).trailers['grpc-status']).toBe('0');
+  });
+
+  test('a connection that never speaks HTTP/2 is ended', async () => {
+    await start({ grpc: { keepAliveMs: 60 } });
+    const { closed, socket } = await wire(front.grpc.port);
+    socket.resume();
+    await closed;
+  });
+});
+
+describe('the port', () => {
+  const options = (port: number): GrpcOptions => ({
+    addr: { host: '127.0.0.1', port },
+    requestBytesMax: LIMIT,
+    connectionsMax: 10,
+    keepAliveMs: 60_000,
+    ingest: { take: async () => ADMITTED },
+    door: front.door,
+    health: () => 'SERVING',
+    instruments: front.instruments,
+    logger: createLogger('silent', 'json'),
+  });
+
+  test('a second listener on it is refused in words that name the setting', async () => {
+    await start();
+    const refused = listenGrpc(options(front.grpc.port));
+    await expect(refused).rejects.toThrow(ConfigurationError);
+    await expect(refused).rejects.toThrow(/SLUICE_GRPC_ADDR.*127\.0\.0\.1:\d+.*taken/);
+  });
+
+  test('closing lets calls in flight finish, and takes no new connections', async () => {
+    const { open, opened } = gate();
+    await start({ answer: () => opened });
+    const inside = call(client(), EXPORT.traces, MESSAGE);
+    await until(() => front.taken.length === 1);
+    const closed = front.grpc.close(20_000);
+    await expect(wire(front.grpc.port)).rejects.toThrow(/ECONNREFUSED/);
+    open();
+    expect((await inside).code).toBe(0);
+    await closed;
+  });
+
+  test('closing has a deadline', async () => {
+    const { open, opened } = gate();
+    await start({ answer: () => opened });
+    const inside = call(client(), EXPORT.traces, MESSAGE);
+    await until(() => front.taken.length === 1);
+    await front.grpc.close(50);
+    expect((await inside).code).toBe(14);
+    open();
+  });
+
+  test('calls are counted by signal and code', async () => {
+    await start();
+    const one = client();
+    await call(one, EXPORT.logs, MESSAGE);
+    await call(one, '/nope/Nope', MESSAGE);
+    const labels = { transport: 'grpc' };
+    expect(await metric(front, 'requests_total', { ...labels, signal: 'logs', encoding: 'protobuf', code: '0' })).toBe(1);
+    expect(await metric(front, 'requests_total', { ...labels, signal: 'none', code: '12' })).toBe(1);
+  });
+});

@@ -1,0 +1,197 @@
+/** What the tests of the transcoder share: recorded requests, and the way from a request to rows and to the oracle's. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { gunzipSync, inflateRawSync, inflateSync, zstdDecompressSync } from 'node:zlib';
+import { REQUESTS } from '../../proto/fields.ts';
+import { type Block, Malformed, type OpenBlocks } from '../../src/model/block.ts';
+import type { Outcome } from '../../src/model/outcome.ts';
+import { SIGNALS, type Signal, type Table } from '../../src/model/signal.ts';
+import { createOpenBlocks } from '../../src/transcode/open-blocks.ts';
+import { COLUMNS } from '../../src/transcode/tables.ts';
+import { joinRows, outcomeDifference, type Tables, tablesDifference } from '../oracle/compare.ts';
+import { decode, DecodeError } from '../oracle/decode.ts';
+import { decodeNative } from '../oracle/native.ts';
+import { type Expected, expectedRows, type Row } from '../oracle/rows.ts';
+
+const ROOT = resolve(import.meta.dirname, '../..');
+const VECTORS = resolve(import.meta.dirname, '../fixtures/vectors');
+
+/** One recorded or hand-made request; README.md of the vectors says what the fields mean. */
+export interface Vector {
+  readonly id: string;
+  readonly signal: Signal;
+  readonly via: 'http' | 'grpc';
+  readonly ct: string;
+  readonly ce: string;
+  readonly file: string;
+  readonly outcomes: readonly string[];
+  readonly loose: readonly string[];
+  readonly items?: Readonly<Record<string, number>>;
+}
+
+export function readVectors(): readonly Vector[] {
+  const read = (name: string) => JSON.parse(readFileSync(resolve(VECTORS, name), 'utf8')) as Vector[];
+  return [...read('corpus.json'), ...read('edge.json')];
+}
+
+export function isJson(vector: Vector): boolean {
+  return vector.ct.toLowerCase().includes('json');
+}
+
+function inflateEither(bytes: Buffer): Buffer {
+  const isZlib = ((bytes[0] ?? 0) & 0x0f) === 8 && bytes.length > 1 && bytes.readUInt16BE(0) % 31 === 0;
+  return isZlib ? inflateSync(bytes) : inflateRawSync(bytes);
+}
+
+/** The message itself: inflated with Node's own zlib, not with ours. @throws Error when it can't be inflated. */
+export function bodyOf(vector: Vector): Uint8Array {
+  const bytes = readFileSync(resolve(VECTORS, vector.file));
+  switch (vector.ce) {
+    case '':
+      return bytes;
+    case 'gzip':
+    case 'x-gzip':
+      return gunzipSync(bytes, { maxOutputLength: 64 * 1024 * 1024 });
+    case 'zstd':
+      return zstdDecompressSync(bytes);
+    case 'deflate':
+    case 'zlib':
+      return inflateEither(bytes);
+    default:
+      throw new Error(`no way to inflate ${vector.ce}`);
+  }
+}
+
+/** How deep values may nest in these tests. */
+export const NESTING_MAX = 64;
+
+export const ENGINES = ['plain', 'wasm'] as const;
+export type Engine = (typeof ENGINES)[number];
+/** Both engines, to be given the same requests. */
+export type Engines = Readonly<Record<Engine, OpenBlocks>>;
+
+function buildWasmWhenMissing(): void {
+  if (existsSync(resolve(ROOT, 'build/transcode.wasm'))) return;
+  execFileSync(process.execPath, ['scripts/build-wasm.ts'], { cwd: ROOT, stdio: 'pipe' });
+}
+
+export async function openEngines(signal: Signal): Promise<Engines> {
+  buildWasmWhenMissing();
+  const limits = { nestingMax: NESTING_MAX };
+  return {
+    plain: await createOpenBlocks(signal, 'plain', limits),
+    wasm: await createOpenBlocks(signal, 'wasm', limits),
+  };
+}
+
+export async function openAllSignals(): Promise<Readonly<Record<Signal, Engines>>> {
+  const opened = await Promise.all(SIGNALS.map(async (signal) => [signal, await openEngines(signal)] as const));
+  return Object.fromEntries(opened) as Record<Signal, Engines>;
+}
+
+/** What became of some requests that shared open blocks. */
+export interface Trial {
+  readonly outcomes: readonly (Outcome | Malformed)[];
+  readonly blocks: readonly { readonly table: Table; readonly rows: number; readonly bytes: Uint8Array }[];
+}
+
+/** Appends all, a malformed one too, and closes. The bytes are copies. */
+export function transcode(blocks: OpenBlocks, requests: readonly Uint8Array[]): Trial {
+  const outcomes = requests.map((request) => {
+    try {
+      return blocks.append(request);
+    } catch (error) {
+      if (error instanceof Malformed) return error;
+      throw error;
+    }
+  });
+  return { outcomes, blocks: copied(blocks.close()) };
+}
+
+function copied(blocks: readonly Block[]): Trial['blocks'] {
+  return blocks.map(({ table, rows, bytes }) => ({ table, rows, bytes: bytes.slice() }));
+}
+
+/** Decodes blocks and checks what stands beside the rows: their number, and the columns in order. */
+export function rowsOf(blocks: Trial['blocks']): Tables {
+  const tables = new Map<Table, readonly Row[]>();
+  for (const { table, rows, bytes } of blocks) {
+    const [block, ...more] = decodeNative(bytes);
+    if (block === undefined || more.length > 0) throw new Error(`${table}: ${more.length} blocks too many`);
+    if (block.rows.length !== rows) throw new Error(`${table}: ${block.rows.length} rows, but ${rows} announced`);
+    const columns = JSON.stringify(block.columns);
+    const wanted = JSON.stringify(COLUMNS[table].map(({ name, type }) => ({ name, type })));
+    if (columns !== wanted) throw new Error(`${table}: columns ${columns}, not ${wanted}`);
+    tables.set(table, block.rows);
+  }
+  return tables;
+}
+
+/** What the oracle says about a request: what must be stored, or that it is no message. */
+export function judge(signal: Signal, request: Uint8Array): Expected | DecodeError {
+  try {
+    return expectedRows(signal, decode(REQUESTS[signal], request), NESTING_MAX);
+  } catch (error) {
+    if (error instanceof DecodeError) return error;
+    throw error;
+  }
+}
+
+function outcomeProblem(expected: Expected | DecodeError, outcome: Outcome | Malformed, length: number) {
+  if (expected instanceof DecodeError) {
+    if (!(outcome instanceof Malformed)) return `taken, but: ${expected.message}`;
+    const { byteOffset } = outcome;
+    const inside = Number.isInteger(byteOffset) && byteOffset >= 0 && byteOffset <= length;
+    return inside ? undefined : `refused at byte ${byteOffset} of ${length}`;
+  }
+  if (outcome instanceof Malformed) return `refused: ${outcome.message}`;
+  return outcomeDifference(expected, outcome);
+}
+
+/** Why a trial can't be right; undefined when outcomes and rows are all as the oracle says. */
+export function trialProblem(signal: Signal, requests: readonly Uint8Array[], trial: Trial): string | undefined {
+  const judged = requests.map((request) => judge(signal, request));
+  for (const [index, expected] of judged.entries()) {
+    const outcome = trial.outcomes[index];
+    const problem = outcome && outcomeProblem(expected, outcome, requests[index]?.length ?? 0);
+    if (problem !== undefined) return `request ${index}: ${problem}`;
+  }
+  const stored = judged.flatMap((expected) => (expected instanceof DecodeError ? [] : [expected]));
+  return tablesDifference(joinRows(stored), rowsOf(trial.blocks));
+}
+
+/** Both engines against the oracle and against each other, byte by byte. */
+export function enginesProblem(signal: Signal, engines: Engines, requests: readonly Uint8Array[]): string | undefined {
+  const [plain, wasm] = [transcode(engines.plain, requests), transcode(engines.wasm, requests)];
+  const problem = trialProblem(signal, requests, plain);
+  if (problem !== undefined) return `plain: ${problem}`;
+  const difference = trialDifference(plain, wasm);
+  return difference === undefined ? undefined : `wasm unlike plain: ${difference}`;
+}
+
+/** The first thing in which two trials are not identical. */
+export function trialDifference(one: Trial, other: Trial): string | undefined {
+  for (const [index, outcome] of one.outcomes.entries()) {
+    const [here, there] = [describe(outcome), describe(other.outcomes[index])];
+    if (here !== there) return `request ${index}: ${there}, not ${here}`;
+  }
+  return blocksDifference(one.blocks, other.blocks);
+}
+
+export function blocksDifference(one: Trial['blocks'], other: Trial['blocks']): string | undefined {
+  if (one.length !== other.length) return `${other.length} blocks, not ${one.length}`;
+  for (const [index, { table, bytes }] of one.entries()) {
+    const bytesThere = other[index]?.bytes ?? new Uint8Array();
+    if (Buffer.compare(bytes, bytesThere) === 0) continue;
+    const values = tablesDifference(rowsOf(one), rowsOf(other));
+    return `${table}: other bytes; ${values ?? 'the same values'}`;
+  }
+  return undefined;
+}
+
+function describe(outcome: Outcome | Malformed | undefined): string {
+  if (outcome === undefined || outcome instanceof Malformed) return String(outcome);
+  const { accepted, rejected, reasons, warnings } = outcome;
+  return JSON.stringify({ accepted, rejected, reasons: [...reasons].sort(), warnings: [...warnings].sort() });
+}

@@ -1,0 +1,147 @@
+/**
+ * The built program from outside: `bin/sluice` as a child process on free ports and a data folder of its own, with its
+ * own /metrics as the witness and ClickHouse's HTTP port to count rows.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { join, resolve } from 'node:path';
+import { eventually, freePort, makeTempDir, removeTempDir } from './services.ts';
+
+const ROOT = resolve(import.meta.dirname, '../..');
+export const SLUICE = join(ROOT, 'bin/sluice');
+
+export interface Ended {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+export interface Program {
+  readonly pid: number;
+  readonly http: string;
+  readonly httpPort: number;
+  readonly grpcPort: number;
+  readonly admin: string;
+  readonly clickhouse: string;
+  /** The settings it was started with, to start it again on the same data. */
+  readonly environment: Readonly<Record<string, string>>;
+  readonly ended: Promise<Ended>;
+  stdout(): string;
+  stderr(): string;
+  /** Sends the signal and waits for the end. */
+  end(signal?: NodeJS.Signals): Promise<Ended>;
+  /** One sample of /metrics; 0 where it isn't there. Labels in any order. */
+  metric(name: string, labels?: Readonly<Record<string, string>>): Promise<number>;
+  /** JSONEachRow of the embedded ClickHouse. */
+  rows<Row = Record<string, unknown>>(sql: string): Promise<Row[]>;
+}
+
+/** Free ports for every listener, and a data folder; `extra` wins. */
+export async function environmentFor(
+  dataDir: string, extra: Readonly<Record<string, string>> = {},
+): Promise<Record<string, string>> {
+  return {
+    SLUICE_GRPC_ADDR: `127.0.0.1:${await freePort()}`,
+    SLUICE_HTTP_ADDR: `127.0.0.1:${await freePort()}`,
+    SLUICE_ADMIN_ADDR: `127.0.0.1:${await freePort()}`,
+    SLUICE_EMBEDDED_CLICKHOUSE_HTTP_PORT: `${await freePort()}`,
+    SLUICE_EMBEDDED_CLICKHOUSE_TCP_PORT: `${await freePort()}`,
+    SLUICE_EMBEDDED_REDIS_PORT: `${await freePort()}`,
+    SLUICE_DATA_DIR: dataDir,
+    SLUICE_RETENTION_DAYS_TRACES: '0',
+    SLUICE_RETENTION_DAYS_LOGS: '0',
+    SLUICE_RETENTION_DAYS_METRICS: '0',
+    SLUICE_LOG_LEVEL: 'info',
+    ...extra,
+  };
+}
+
+/** Runs `sluice <args>` to its end. */
+export async function run(
+  args: readonly string[], environment: Readonly<Record<string, string>> = {},
+): Promise<Ended & { stdout: string; stderr: string }> {
+  const { ended, stdout, stderr } = launch(args, environment);
+  const end = await ended;
+  return { ...end, stdout: stdout(), stderr: stderr() };
+}
+
+/** Starts a role and resolves when it has printed its ready line. */
+export async function start(role: string, environment: Readonly<Record<string, string>>): Promise<Program> {
+  const { child, ended, stdout, stderr } = launch([role], environment);
+  const program = view(child, ended, stdout, stderr, environment);
+  let over = false;
+  ended.then(() => {
+    over = true;
+  });
+  await eventually('the ready line', () => {
+    if (over) throw new Error(`ended before it was ready:\n${stdout()}\n${stderr()}`);
+    return /^sluice ready: /m.test(stdout());
+  }, 60_000);
+  return program;
+}
+
+/** A whole `sluice up` for one body: stopped and removed afterwards, whatever happens. */
+export async function withUp<T>(
+  body: (program: Program) => Promise<T>, extra: Readonly<Record<string, string>> = {},
+): Promise<T> {
+  const dataDir = makeTempDir();
+  const program = await start('up', await environmentFor(dataDir, extra));
+  try {
+    return await body(program);
+  } finally {
+    await program.end('SIGTERM');
+    removeTempDir(dataDir);
+  }
+}
+
+function launch(args: readonly string[], environment: Readonly<Record<string, string>>) {
+  const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SLUICE_')));
+  const child = spawn(SLUICE, args, { env: { ...inherited, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const out: string[] = [];
+  const err: string[] = [];
+  child.stdout.setEncoding('utf8').on('data', (text: string) => out.push(text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => err.push(text));
+  const ended = new Promise<Ended>((resolve) => child.once('close', (code, signal) => resolve({ code, signal })));
+  return { child, ended, stdout: () => out.join(''), stderr: () => err.join('') };
+}
+
+function view(
+  child: ChildProcess, ended: Promise<Ended>, stdout: () => string, stderr: () => string,
+  environment: Readonly<Record<string, string>>,
+): Program {
+  const portOf = (name: string) => Number(/:(\d+)$/.exec(environment[name] ?? '')?.[1]);
+  const httpPort = portOf('SLUICE_HTTP_ADDR');
+  const admin = `http://127.0.0.1:${portOf('SLUICE_ADMIN_ADDR')}`;
+  const clickhouse = environment.SLUICE_CLICKHOUSE_URL ??
+    `http://127.0.0.1:${environment.SLUICE_EMBEDDED_CLICKHOUSE_HTTP_PORT}`;
+  return {
+    pid: child.pid ?? 0, http: `http://127.0.0.1:${httpPort}`, httpPort, grpcPort: portOf('SLUICE_GRPC_ADDR'),
+    admin, clickhouse, environment, ended, stdout, stderr,
+    end(signal = 'SIGTERM') {
+      child.kill(signal);
+      return ended;
+    },
+    async metric(name, labels = {}) {
+      const text = await (await fetch(`${admin}/metrics`)).text();
+      return sample(text, `sluice_${name}`, labels);
+    },
+    async rows<Row>(sql: string) {
+      const answer = await fetch(`${clickhouse}/?output_format_json_quote_64bit_integers=0`, {
+        method: 'POST', body: `${sql} FORMAT JSONEachRow`,
+      });
+      const text = await answer.text();
+      if (!answer.ok) throw new Error(`${text}\n${sql}`);
+      return text.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as Row);
+    },
+  };
+}
+
+/** The sum of all samples of the name that carry the labels. */
+export function sample(text: string, name: string, labels: Readonly<Record<string, string>>): number {
+  let sum = 0;
+  for (const line of text.split('\n')) {
+    const match = /^(\w+)(?:\{(.*)\})? (\S+)$/.exec(line);
+    if (match?.[1] !== name) continue;
+    const has = Object.entries(labels).every(([label, value]) => (match[2] ?? '').includes(`${label}="${value}"`));
+    if (has) sum += Number(match[3]);
+  }
+  return sum;
+}
