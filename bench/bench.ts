@@ -90,6 +90,10 @@ export async function runBench(options: BenchOptions, watcher: Watcher): Promise
     options.clickhouse === undefined ? undefined : new Accounting(options.clickhouse, options.database);
   try {
     const load = new Load(lanesOf(options, run, window, pool.senders.length), options);
+    if (accounting !== undefined && options.settleMs > 0) {
+      watcher.note('waiting for the merges of earlier data');
+      await waitForRest(accounting, options.signals, options.settleMs);
+    }
     const rowsBefore = (await accounting?.rowCount(options.signals)) ?? 0;
     const probe = accounting && probeOf(options, run, window, pool.probe, accounting);
     const watch = new ProcessWatch(rolesOf(options));
@@ -97,10 +101,12 @@ export async function runBench(options: BenchOptions, watcher: Watcher): Promise
     watcher.started?.(() => load.stop());
     probe?.start();
     const sending = await send(load, pool.senders, watch, watcher);
-    const freshnessMs = await probe?.stop(options.waitMs);
     const sent = load.lanes.map(({ signal, ledger }) => ({ signal, ledger }));
-    const wanted: Expectation = { sent, run, window, rowsBefore, probeRows: probe?.rows ?? 0 };
-    const storage = accounting && (await storageOf(accounting, wanted, options, load, watch, watcher));
+    const wanted: Expectation = { sent, run, window, rowsBefore, probeRows: () => probe?.rows ?? 0 };
+    const [storage, freshnessMs] = await Promise.all([
+      accounting && storageOf(accounting, wanted, options, load, watch, watcher),
+      probe?.stop(options.waitMs),
+    ]);
     if (storage === undefined) watch.sample();
     return { ...reportOf(run, load), ...sending, processes: watch.figures(), storage, freshnessMs };
   } finally {

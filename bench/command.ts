@@ -1,6 +1,6 @@
 /** What main.ts and the claims have in common as programs: arguments, exit codes, progress, Ctrl-C. */
 import { type Command, CommanderError } from 'commander';
-import { messageOf } from '../src/base/errors.ts';
+import { ConfigurationError, messageOf } from '../src/base/errors.ts';
 import type { Watcher } from './bench.ts';
 import { progressLine } from './report.ts';
 
@@ -22,7 +22,7 @@ export async function runCommand(command: Command, body: () => Promise<boolean>)
       return;
     }
     console.error(`bench: ${messageOf(error)}`);
-    process.exitCode = EXIT_FAILED;
+    process.exitCode = error instanceof ConfigurationError ? EXIT_USAGE : EXIT_FAILED;
   }
 }
 

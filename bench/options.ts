@@ -124,7 +124,7 @@ function countingOptions(): Option[] {
     new Option('--wait <s>', 'for the last acknowledged item to arrive there')
       .argParser(amount(0, 86_400))
       .default(60),
-    new Option('--settle <s>', "for ClickHouse's merges to end before its CPU is read; 0: not at all")
+    new Option('--settle <s>', "for ClickHouse's merges to end, before sending and before its CPU is read")
       .argParser(amount(0, 86_400))
       .default(0),
     new Option('--freshness <ms>', 'how often to probe how soon an item can be read; 0: never')
@@ -216,7 +216,8 @@ function parseTarget(text: string): Target {
   return { host: (match[1] ?? '').replace(/^\[|\]$/g, ''), port };
 }
 
-function parseTargets(text: string): Target[] {
+/** @throws InvalidArgumentError, for commander to tell */
+export function parseTargets(text: string): Target[] {
   return text.split(',').map(parseTarget);
 }
 

@@ -1,9 +1,10 @@
 /**
  * The OTLP messages that are read, as data: for each message its fields' numbers and types.
  *
- * The facts are those of opentelemetry-proto 1.11 (packages opentelemetry.proto.{common,resource,trace,logs,metrics}.v1
- * and collector.*.v1) and of google.rpc.Status; the names are those of OTLP/JSON. What is not listed is not read by
- * Sluice and is an unknown field to it: entity references, profiles' string indices, metric metadata.
+ * The facts are those of opentelemetry-proto 1.11 (packages
+ * opentelemetry.proto.{common,resource,trace,logs,metrics}.v1 and collector.*.v1) and of google.rpc.Status;
+ * the names are those of OTLP/JSON. What is not listed is not read by Sluice and is an unknown field to it:
+ * entity references, profiles' string indices, metric metadata.
  *
  * The transcoder's hand-written codec is tested against a decoder that knows nothing but this table.
  */
@@ -154,7 +155,11 @@ const TRACE = {
 };
 
 const LOGS = {
-  ResourceLogs: { resource: one(1, 'Resource'), scopeLogs: many(2, 'ScopeLogs'), schemaUrl: one(3, 'string') },
+  ResourceLogs: {
+    resource: one(1, 'Resource'),
+    scopeLogs: many(2, 'ScopeLogs'),
+    schemaUrl: one(3, 'string'),
+  },
   ScopeLogs: {
     scope: one(1, 'InstrumentationScope'),
     logRecords: many(2, 'LogRecord'),

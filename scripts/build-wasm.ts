@@ -12,13 +12,20 @@ const TARGET = join('build', 'transcode.wasm');
 const OPTIONS = [
   'src/transcode/entry.ts', '--outFile', TARGET, '--baseDir', ROOT,
   // Nothing is ever freed by AssemblyScript's own memory: the transcoder's objects live as long as the instance.
-  '-O3', '--noAssert', '--runtime', 'stub', '--enable', 'simd,bulk-memory', '--use', 'abort=', '--maximumMemory', '32768',
+  '-O3', '--noAssert', '--runtime', 'stub', '--use', 'abort=',
+  '--enable', 'simd,bulk-memory', '--maximumMemory', '32768',
 ];
 
-/** asc appends .ts to an import's path, which has it already, and doesn't know imports of types alone. */
+/**
+ * asc appends .ts to an import's path, which has it already, and doesn't know imports of types alone. Its decorators
+ * are no TypeScript, so they stand in comments: `// @inline` before a function that is to be inlined.
+ */
 function readSource(name: string, base: string): string | null {
   const path = join(base, name.replace(/\.ts\.ts$/, '.ts').replace(/(^|\/)memory\.ts$/, '$1memory.as.ts'));
-  return existsSync(path) ? readFileSync(path, 'utf8').replace(/^import type /gm, 'import ') : null;
+  if (!existsSync(path)) return null;
+  return readFileSync(path, 'utf8')
+    .replace(/^import type /gm, 'import ')
+    .replace(/^( *)\/\/ (@inline|@external\(.*\))$/gm, '$1$2');
 }
 
 mkdirSync(join(ROOT, 'build'), { recursive: true });

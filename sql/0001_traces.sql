@@ -1,6 +1,6 @@
 -- Spans, and beside them each trace's time range, where Grafana's plugin finds it by trace id.
--- Columns and their types are those of the collector's ClickHouse exporter; indices and part settings are ours:
--- docs/migrations.md says what each costs.
+-- Columns and their types are those of the collector's ClickHouse exporter; indices and part settings are
+-- ours: docs/migrations.md says what each costs.
 
 -- @step local instant
 CREATE TABLE IF NOT EXISTS {local:otel_traces} {on_cluster}
@@ -34,11 +34,12 @@ CREATE TABLE IF NOT EXISTS {local:otel_traces} {on_cluster}
         Attributes Map(LowCardinality(String), String)
     ) CODEC(ZSTD(1)),
     -- For HyperDX: how many spans this one stands for, and attributes as key=value.
-    SampleRate UInt64 MATERIALIZED greatest(toUInt64OrZero(SpanAttributes['SampleRate']), 1) CODEC(T64, ZSTD(1)),
+    SampleRate UInt64
+        MATERIALIZED greatest(toUInt64OrZero(SpanAttributes['SampleRate']), 1) CODEC(T64, ZSTD(1)),
     ResourceAttributeItems Array(String)
-        ALIAS arrayMap(item -> concat(item.1, '=', item.2), CAST(ResourceAttributes, 'Array(Tuple(String, String))')),
+        ALIAS arrayMap(item -> concat(item.1, '=', item.2), ResourceAttributes::Array(Tuple(String, String))),
     SpanAttributeItems Array(String)
-        ALIAS arrayMap(item -> concat(item.1, '=', item.2), CAST(SpanAttributes, 'Array(Tuple(String, String))')),
+        ALIAS arrayMap(item -> concat(item.1, '=', item.2), SpanAttributes::Array(Tuple(String, String))),
     INDEX idx_trace_id TraceId TYPE bloom_filter(0.001) GRANULARITY 1,
     INDEX idx_span_attr_value mapValues(SpanAttributes) TYPE bloom_filter(0.01) GRANULARITY 1,
     INDEX idx_duration Duration TYPE minmax GRANULARITY 1
@@ -50,6 +51,7 @@ ORDER BY (ServiceName, SpanName, toDateTime(Timestamp))
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
     {deduplication}
     {setting:materialize_ttl_recalculate_only = 1}
+    {setting:merge_selector_base = 8}
     {setting:min_level_for_wide_part = 1}
     {setting:string_serialization_version = 'single_stream'}
 
@@ -68,6 +70,7 @@ ORDER BY (TraceId, Start)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
     {deduplication}
     {setting:materialize_ttl_recalculate_only = 1}
+    {setting:merge_selector_base = 8}
     {setting:min_level_for_wide_part = 1}
     {setting:string_serialization_version = 'single_stream'}
 

@@ -1,4 +1,4 @@
--- Log records. The generation of the exporter's table since v0.151, which Grafana's plugin knows by TimestampTime.
+-- Log records, as the collector's ClickHouse exporter lays them out since v0.151.
 
 -- @step local instant
 CREATE TABLE IF NOT EXISTS {local:otel_logs} {on_cluster}
@@ -39,9 +39,9 @@ CREATE TABLE IF NOT EXISTS {local:otel_logs} {on_cluster}
     TimestampTime DateTime ALIAS toDateTime(Timestamp),
     -- For HyperDX: attributes as key=value.
     ResourceAttributeItems Array(String)
-        ALIAS arrayMap(item -> concat(item.1, '=', item.2), CAST(ResourceAttributes, 'Array(Tuple(String, String))')),
+        ALIAS arrayMap(item -> concat(item.1, '=', item.2), ResourceAttributes::Array(Tuple(String, String))),
     LogAttributeItems Array(String)
-        ALIAS arrayMap(item -> concat(item.1, '=', item.2), CAST(LogAttributes, 'Array(Tuple(String, String))')),
+        ALIAS arrayMap(item -> concat(item.1, '=', item.2), LogAttributes::Array(Tuple(String, String))),
     INDEX idx_trace_id TraceId TYPE bloom_filter(0.001) GRANULARITY 1,
     INDEX idx_log_attr_value mapValues(LogAttributes) TYPE bloom_filter(0.01) GRANULARITY 1
 )
@@ -52,5 +52,6 @@ ORDER BY (toStartOfFiveMinutes(Timestamp), ServiceName, Timestamp)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
     {deduplication}
     {setting:materialize_ttl_recalculate_only = 1}
+    {setting:merge_selector_base = 8}
     {setting:min_level_for_wide_part = 1}
     {setting:string_serialization_version = 'single_stream'}

@@ -1,5 +1,5 @@
--- Data points, a table for each of the five kinds. Times keep their nanoseconds: two points in one second stay two.
--- The hash of the attributes keeps a series together without being as long as its attributes in the key.
+-- Data points, a table for each of the five kinds. Times keep their nanoseconds, so two points in one second
+-- stay two. In the key a hash stands for the attributes: it keeps a series together and is short.
 
 -- @step local instant
 CREATE TABLE IF NOT EXISTS {local:otel_metrics_gauge} {on_cluster}
@@ -36,6 +36,7 @@ ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attribute
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
     {deduplication}
     {setting:materialize_ttl_recalculate_only = 1}
+    {setting:merge_selector_base = 8}
     {setting:min_level_for_wide_part = 1}
     {setting:string_serialization_version = 'single_stream'}
 
@@ -76,6 +77,7 @@ ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attribute
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
     {deduplication}
     {setting:materialize_ttl_recalculate_only = 1}
+    {setting:merge_selector_base = 8}
     {setting:min_level_for_wide_part = 1}
     {setting:string_serialization_version = 'single_stream'}
 
@@ -120,6 +122,7 @@ ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attribute
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
     {deduplication}
     {setting:materialize_ttl_recalculate_only = 1}
+    {setting:merge_selector_base = 8}
     {setting:min_level_for_wide_part = 1}
     {setting:string_serialization_version = 'single_stream'}
 
@@ -168,6 +171,7 @@ ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attribute
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
     {deduplication}
     {setting:materialize_ttl_recalculate_only = 1}
+    {setting:merge_selector_base = 8}
     {setting:min_level_for_wide_part = 1}
     {setting:string_serialization_version = 'single_stream'}
 
@@ -204,5 +208,6 @@ ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attribute
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
     {deduplication}
     {setting:materialize_ttl_recalculate_only = 1}
+    {setting:merge_selector_base = 8}
     {setting:min_level_for_wide_part = 1}
     {setting:string_serialization_version = 'single_stream'}

@@ -27,6 +27,7 @@ const SEVERITIES = [
 ] as const;
 
 const RECORDS_PER_TRACE = 6;
+const BODY_LENGTH_MAX = 900;
 
 /**
  * @param records how many records the request has
@@ -84,7 +85,7 @@ function mapBody(random: Random): Tree {
 
 function traceBody(random: Random): string {
   const message = `worker ${random.int(1, 64)} gave up after ${random.int(100, 9000)} ms`;
-  return stackTrace(random, random.pick(EXCEPTIONS), message, random.int(5, 11));
+  return stackTrace(random, random.pick(EXCEPTIONS), message, random.int(5, 11)).slice(0, BODY_LENGTH_MAX);
 }
 
 const PHRASES = [

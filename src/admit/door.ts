@@ -1,6 +1,7 @@
 /**
- * The bounds before anything is read: how many requests, and how many bytes of them, may be inside at the same time.
- * Whoever is let in holds a ticket and gives it back in every path; nothing else is kept about a request here.
+ * The bounds before anything is read: how many requests, and how many bytes of them, may be inside at the
+ * same time. Whoever is let in holds a ticket and gives it back in every path; nothing else is kept about a
+ * request here.
  */
 import type { Settings } from '../config/settings.ts';
 import type { Instruments } from '../metrics/instruments.ts';
@@ -9,7 +10,9 @@ import { type LaterReason, type Verdict, later } from '../model/outcome.ts';
 export type DoorLimits = Pick<Settings['receive'], 'requestsInFlightMax' | 'bytesInFlightMax'>;
 type DoorInstruments = Pick<Instruments, 'requestsInFlight' | 'bytesInFlight'>;
 
-/** Clients that are turned away come back after this long, spread out so that they don't return as one crowd. */
+/**
+ * Clients that are turned away come back after this long, spread out so that they don't return as one crowd.
+ */
 const RETRY_AFTER_MS_MIN = 1_000;
 const RETRY_AFTER_MS_MAX = 5_000;
 
@@ -66,8 +69,8 @@ export class Door {
 
   /**
    * One request more, or why not now.
-   * @param declaredBytes what the client says it will send, 0 when it doesn't say. A request that can't fit is refused
-   * before it is read; nothing is reserved for it, since saying so costs a client nothing.
+   * @param declaredBytes what the client says it will send, 0 when it doesn't say. A request that can't fit
+   * is refused before it is read; nothing is reserved for it, since saying so costs a client nothing.
    */
   enter(declaredBytes: number): Ticket | Verdict {
     if (!this.#open) return notNow('draining', 'this gateway is shutting down; send it again');

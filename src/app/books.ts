@@ -1,6 +1,6 @@
 /**
- * The books of the queue, as gauges and as the answer to "may more come in?". Redis keeps them (every script books what
- * it does); here they are read once a second, and before a scrape.
+ * The books of the queue, as gauges and as the answer to "may more come in?". Redis keeps them (every script
+ * books what it does); here they are read once a second, and before a scrape.
  */
 import { Fault } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
@@ -79,7 +79,8 @@ export class Books {
     this.#instruments.backpressureLevel.set(refusing ? 2 : 0);
     this.#instruments.backpressureReason.set({ reason: 'queue_full' }, refusing ? 1 : 0);
     const figures = { queueBytes: bytes, queueBytesMax: this.#bytesMax };
-    if (refusing) this.#logger.warn(figures, 'the queue is full: clients are pushed back (SLUICE_QUEUE_BYTES_MAX)');
+    if (refusing)
+      this.#logger.warn(figures, 'the queue is full: clients are pushed back (SLUICE_QUEUE_BYTES_MAX)');
     else this.#logger.info(figures, 'the queue has room again');
   }
 
@@ -91,7 +92,8 @@ export class Books {
     for (const signal of SIGNALS) {
       const { waiting, newestWrittenAtMs } = counts.items[signal];
       queueItems.set({ signal }, waiting);
-      if (newestWrittenAtMs !== undefined) freshness.set({ signal }, (counts.nowMs - newestWrittenAtMs) / 1000);
+      if (newestWrittenAtMs !== undefined)
+        freshness.set({ signal }, (counts.nowMs - newestWrittenAtMs) / 1000);
     }
   }
 }

@@ -1,4 +1,7 @@
-/** From a body as it came over the wire to protobuf bytes: inflated within the limit, JSON turned into protobuf. */
+/**
+ * From a body as it came over the wire to protobuf bytes: inflated within the limit, JSON turned into
+ * protobuf.
+ */
 import { inflate, type Encoding } from '../compress/inflate.ts';
 import { Malformed } from '../model/block.ts';
 import type { NeverReason } from '../model/outcome.ts';
@@ -22,7 +25,11 @@ export function decodeRequest(request: EncodedRequest, bytesMax: number, nesting
   const inflated = inflate(request.body, request.encoding, bytesMax);
   if (inflated.kind === 'too_large') return { kind: 'too_large' };
   if (inflated.kind === 'corrupt') {
-    return { kind: 'never', reason: 'undecodable_body', message: `the body is no valid ${request.encoding}: ${inflated.message}` };
+    return {
+      kind: 'never',
+      reason: 'undecodable_body',
+      message: `the body is no valid ${request.encoding}: ${inflated.message}`,
+    };
   }
   const inflatedBytes = inflated.bytes.length;
   if (request.format === 'protobuf') return { kind: 'ok', bytes: inflated.bytes, inflatedBytes };
@@ -36,7 +43,11 @@ export function decodeRequest(request: EncodedRequest, bytesMax: number, nesting
 
 export function malformed(request: EncodedRequest, error: Malformed): Decoded & { kind: 'never' } {
   const what = request.format === 'json' ? 'OTLP/JSON' : 'OTLP protobuf';
-  return { kind: 'never', reason: 'malformed', message: `the body is no valid ${what} for ${request.signal}: ${error.message}` };
+  return {
+    kind: 'never',
+    reason: 'malformed',
+    message: `the body is no valid ${what} for ${request.signal}: ${error.message}`,
+  };
 }
 
 export function tooLargeMessage(bytesMax: number): string {

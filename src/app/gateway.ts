@@ -1,6 +1,6 @@
 /**
- * The gateway, from the sink back: batches in Redis, group commits, transcoders, the door, the two ports. Start reading
- * here: everything that a request passes is built in this file, in the opposite order.
+ * The gateway, from the sink back: batches in Redis, group commits, transcoders, the door, the two ports.
+ * Start reading here: everything that a request passes is built in this file, in the opposite order.
  */
 import { Door } from '../admit/door.ts';
 import { createFrameCompressor } from '../compress/frame.ts';
@@ -66,7 +66,8 @@ export async function startGateway(context: RoleContext, parts: GatewayParts): P
 
 /** One group commit a signal, so that a large block of one doesn't hold up the others. */
 async function startCommits(
-  { settings, instruments, logger, lifecycle }: RoleContext, { store, jobs }: GatewayParts,
+  { settings, instruments, logger, lifecycle }: RoleContext,
+  { store, jobs }: GatewayParts,
 ): Promise<Record<Signal, GroupCommit>> {
   const compressor = createFrameCompressor(settings.fragment.zstdLevel);
   const { ageMsMax } = settings.batch;
@@ -78,7 +79,14 @@ async function startCommits(
     const blocks = await createOpenBlocks(signal, settings.transcode.engine, settings.receive);
     const onStored = (result: AppendResult) => sealer.stored(result);
     commits[signal] = new GroupCommit({
-      signal, shard: SHARD, blocks, compressor, store, instruments, onStored, fragmentBytesMax: settings.fragment.bytesMax,
+      signal,
+      shard: SHARD,
+      blocks,
+      compressor,
+      store,
+      instruments,
+      onStored,
+      fragmentBytesMax: settings.fragment.bytesMax,
     });
   }
   const all = commits as Record<Signal, GroupCommit>;

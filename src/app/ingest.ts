@@ -1,6 +1,7 @@
 /**
- * The way of a request between the ports and the queue: decode, transcode, group commit, count. Small requests take the
- * short way on this thread; large ones go through the large lane, so that nobody waits behind them.
+ * The way of a request between the ports and the queue: decode, transcode, group commit, count. Small
+ * requests take the short way on this thread; large ones go through the large lane, so that nobody waits
+ * behind them.
  */
 import { Fault } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
@@ -16,7 +17,9 @@ import type { Ingest, IngestRequest } from '../receive/ingest.ts';
 import { decodeRequest, malformed, tooLargeMessage } from './decode.ts';
 import type { LargeLane } from './large-lane.ts';
 
-/** Clients come back after this long, up to twice as long: spread out, so that they don't all return at once. */
+/**
+ * Clients come back after this long, up to twice as long: spread out, so that they don't all return at once.
+ */
 const RETRY_AFTER_MS = 1_000;
 
 export interface IngestOptions {
@@ -56,7 +59,10 @@ export function createIngest(options: IngestOptions): CountingIngest {
     try {
       const { result } = await lane.take(request);
       if (result.kind === 'never') return result;
-      return admitted(request.signal, await commits[request.signal].submitFragments(result.fragments, result.outcome));
+      return admitted(
+        request.signal,
+        await commits[request.signal].submitFragments(result.fragments, result.outcome),
+      );
     } catch (error) {
       return refused(error, logger);
     }
@@ -64,7 +70,8 @@ export function createIngest(options: IngestOptions): CountingIngest {
 
   return {
     take(request) {
-      if (request.body.length === 0 && request.format === 'protobuf') return Promise.resolve(admitted(request.signal, NOTHING));
+      if (request.body.length === 0 && request.format === 'protobuf')
+        return Promise.resolve(admitted(request.signal, NOTHING));
       if (inflatedSizeHint(request.body, request.encoding) > receive.inlineBytesMax) return large(request);
       const bytesMax = Math.min(receive.inlineBytesMax, receive.requestBytesMax);
       const decoded = decodeRequest(request, bytesMax, receive.nestingMax);
@@ -74,7 +81,8 @@ export function createIngest(options: IngestOptions): CountingIngest {
       return Promise.resolve(never('too_large', tooLargeMessage(receive.requestBytesMax)));
     },
     refresh() {
-      for (const signal of SIGNALS) instruments.itemsPerSecond.set({ signal }, rates[signal].perSecond(second()));
+      for (const signal of SIGNALS)
+        instruments.itemsPerSecond.set({ signal }, rates[signal].perSecond(second()));
     },
   };
 }

@@ -1,6 +1,7 @@
 /**
- * The thread for large requests: inflates, transcodes and compresses where nobody waits for it, and hands back finished
- * fragments. All or nothing: a request that turns out malformed in its last piece gives no fragment at all.
+ * The thread for large requests: inflates, transcodes and compresses where nobody waits for it, and hands
+ * back finished fragments. All or nothing: a request that turns out malformed in its last piece gives no
+ * fragment at all.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../base/errors.ts';
@@ -25,7 +26,8 @@ assert(parentPort, 'this file runs as a worker thread');
 const port = parentPort;
 port.on('message', (request: LaneRequest) => {
   const { result, requestBytes } = take(request);
-  const buffers = result.kind === 'fragments' ? result.fragments.map(({ bytes }) => bytes.buffer as ArrayBuffer) : [];
+  const buffers =
+    result.kind === 'fragments' ? result.fragments.map(({ bytes }) => bytes.buffer as ArrayBuffer) : [];
   port.postMessage({ id: request.id, result, requestBytes } satisfies LaneAnswer, [...new Set(buffers)]);
 });
 port.postMessage('ready');
@@ -56,7 +58,8 @@ function transcode(signal: Signal, request: Uint8Array): LaneResult {
       outcomes.push(open.append(slice));
     } catch (error) {
       const before = slice.byteOffset - request.byteOffset;
-      if (error instanceof Malformed && before > 0) throw new Malformed(error.reason, error.byteOffset + before);
+      if (error instanceof Malformed && before > 0)
+        throw new Malformed(error.reason, error.byteOffset + before);
       throw error;
     }
     for (const { table, rows, bytes } of open.close()) {

@@ -1,6 +1,7 @@
 /**
- * The lane for large requests: one thread, started with the first of them and ended after a quiet while, so that its
- * memory goes back to the system. Requests wait in line; how many bytes may wait is bounded by the door.
+ * The lane for large requests: one thread, started with the first of them and ended after a quiet while, so
+ * that its memory goes back to the system. Requests wait in line; how many bytes may wait is bounded by the
+ * door.
  */
 import { Worker } from 'node:worker_threads';
 import { Fault, messageOf } from '../base/errors.ts';
@@ -50,7 +51,9 @@ export class LargeLane {
   }
 
   #start(): Worker {
-    const worker = new Worker(new URL('./large-lane-thread.ts', import.meta.url), { workerData: this.#settings });
+    const worker = new Worker(new URL('./large-lane-thread.ts', import.meta.url), {
+      workerData: this.#settings,
+    });
     worker.on('message', (answer: LaneAnswer | 'ready') => {
       if (answer === 'ready') return;
       this.#waiting.get(answer.id)?.resolve(answer);

@@ -1,6 +1,7 @@
 /**
- * Start and stop of a role. Parts start from the sink back to the sources and stop the other way round: first nothing
- * new comes in, then what is inside is finished, then the connections go. The whole stop has one bound.
+ * Start and stop of a role. Parts start from the sink back to the sources and stop the other way round: first
+ * nothing new comes in, then what is inside is finished, then the connections go. The whole stop has one
+ * bound.
  */
 import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';

@@ -25,42 +25,59 @@ function program(exit: (code: number) => void): Command {
     version: string;
   };
   const sluice = new Command('sluice')
-    .description('An OTLP gateway for ClickHouse. Settings come from SLUICE_… variables and the file in SLUICE_CONFIG.')
+    .description(
+      'An OTLP gateway for ClickHouse. Settings come from SLUICE_… variables and the file in SLUICE_CONFIG.',
+    )
     .version(version)
     .exitOverride();
   for (const [role, description] of ROLES) {
     // Loaded when they are run, so that help and config answer at once.
-    sluice.command(role).description(description).action(async () => {
-      const { runRole } = await import('./roles.ts');
-      exit(await runRole(role, version));
-    });
+    sluice
+      .command(role)
+      .description(description)
+      .action(async () => {
+        const { runRole } = await import('./roles.ts');
+        exit(await runRole(role, version));
+      });
   }
-  const migrate = sluice.command('migrate').description("the tables in ClickHouse");
+  const migrate = sluice.command('migrate').description('the tables in ClickHouse');
   const steps = [
     ['plan', 'what apply would do; changes nothing; exit code 3 when there is something to do'],
     ['apply', 'brings the tables to the state of this version'],
     ['status', 'which migrations were applied, and when'],
   ] as const;
   for (const [step, description] of steps) {
-    migrate.command(step).description(description).option('--json', 'as JSON')
+    migrate
+      .command(step)
+      .description(description)
+      .option('--json', 'as JSON')
       .action(async (options: JsonOption) => {
         const { runMigrate } = await import('./migrate.ts');
         exit(await runMigrate(step, version, options.json === true));
       });
   }
   const config = sluice.command('config').description('the settings');
-  config.command('check').description('proves the settings and starts nothing').option('--json', 'as JSON')
+  config
+    .command('check')
+    .description('proves the settings and starts nothing')
+    .option('--json', 'as JSON')
     .action((options: JsonOption) => {
       const { warnings } = loadSettings();
       if (options.json) console.log(JSON.stringify({ ok: true, warnings }));
       else console.log([...warnings, 'the settings are fine'].join('\n'));
     });
-  config.command('print').description('every setting, its value and where it came from').option('--json', 'as JSON')
+  config
+    .command('print')
+    .description('every setting, its value and where it came from')
+    .option('--json', 'as JSON')
     .action((options: JsonOption) => {
       const settings = printSettings(loadSettings());
       if (options.json) console.log(JSON.stringify(settings, null, 2));
-      else printTable(['setting', 'environment', 'value', 'from'],
-        settings.map(({ key, env, value, origin }) => [key, env, value, origin]));
+      else
+        printTable(
+          ['setting', 'environment', 'value', 'from'],
+          settings.map(({ key, env, value, origin }) => [key, env, value, origin]),
+        );
     });
   return sluice;
 }

@@ -5,8 +5,15 @@ import { loadSettings } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Logger } from '../base/log.ts';
 import {
-  type HostPlan, type HostReport, type HostStatus, type MigrateContext,
-  SINGLE_SERVER, hasDifferences, migrateApply, migratePlan, migrateStatus,
+  type HostPlan,
+  type HostReport,
+  type HostStatus,
+  type MigrateContext,
+  SINGLE_SERVER,
+  hasDifferences,
+  migrateApply,
+  migratePlan,
+  migrateStatus,
 } from '../migrate/run.ts';
 import { printTable } from './print.ts';
 
@@ -14,14 +21,23 @@ const EXIT_DIFFERENCES = 3;
 
 /** Hands a context to `body` whose connections are closed afterwards. */
 export async function withMigrations<T>(
-  settings: Settings, version: string, logger: Logger, body: (context: MigrateContext) => Promise<T>,
+  settings: Settings,
+  version: string,
+  logger: Logger,
+  body: (context: MigrateContext) => Promise<T>,
 ): Promise<T> {
   const servers = settings.clickhouse.urls.map((url) => createClickHouse(url, settings.clickhouse, logger));
   const { database } = settings.clickhouse;
   const { retention, migrations } = settings;
   try {
     return await body({
-      servers, layout: SINGLE_SERVER, database, retention, migrationsDir: migrations.dir, version, logger,
+      servers,
+      layout: SINGLE_SERVER,
+      database,
+      retention,
+      migrationsDir: migrations.dir,
+      version,
+      logger,
     });
   } finally {
     await Promise.all(servers.map((server) => close(server)));
@@ -29,7 +45,11 @@ export async function withMigrations<T>(
 }
 
 /** @returns the exit code */
-export async function runMigrate(step: 'plan' | 'apply' | 'status', version: string, json: boolean): Promise<number> {
+export async function runMigrate(
+  step: 'plan' | 'apply' | 'status',
+  version: string,
+  json: boolean,
+): Promise<number> {
   const { settings } = loadSettings();
   const logger = createLogger(settings.log.level, settings.log.format);
   return withMigrations(settings, version, logger, async (context) => {
@@ -67,9 +87,19 @@ function printReport({ host, applied, ttlChanged }: HostReport): void {
 function printStatus({ host, migrations, refusals }: HostStatus): void {
   console.log(`${host}:`);
   for (const refusal of refusals) console.log(`  refused: ${refusal}`);
-  printTable(['number', 'name', 'state', 'applied at', 'ms', 'by version'], migrations.map((migration) => {
-    const { number, name, state } = migration;
-    if (state === 'pending') return [String(number), name, state, '', '', ''];
-    return [String(number), name, state, migration.appliedAt, String(migration.durationMs), migration.version];
-  }));
+  printTable(
+    ['number', 'name', 'state', 'applied at', 'ms', 'by version'],
+    migrations.map((migration) => {
+      const { number, name, state } = migration;
+      if (state === 'pending') return [String(number), name, state, '', '', ''];
+      return [
+        String(number),
+        name,
+        state,
+        migration.appliedAt,
+        String(migration.durationMs),
+        migration.version,
+      ];
+    }),
+  );
 }

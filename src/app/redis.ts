@@ -1,4 +1,6 @@
-/** The Redis behind a role: connected, looked at, and found good enough for what an acknowledgement promises. */
+/**
+ * The Redis behind a role: connected, looked at, and found good enough for what an acknowledgement promises.
+ */
 import { sleep } from '../base/clock.ts';
 import { ConfigurationError, Fault } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
@@ -17,14 +19,18 @@ const QUEUE_SHARE_OF_MAXMEMORY = 0.8;
  * @throws ConfigurationError when it refuses the credentials, or can't keep what the configuration promises
  */
 export async function awaitRedis(
-  store: BatchStore, settings: Settings['redis'], logger: Logger, stopped: () => boolean,
+  store: BatchStore,
+  settings: Settings['redis'],
+  logger: Logger,
+  stopped: () => boolean,
 ): Promise<RedisFacts | undefined> {
   const { host, port } = parseRedisUrl(settings.url);
   try {
     await store.connect();
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
-    if (error.code === 'redis_auth') throw new ConfigurationError(`SLUICE_REDIS_URL: ${host}:${port}: ${error.message}`);
+    if (error.code === 'redis_auth')
+      throw new ConfigurationError(`SLUICE_REDIS_URL: ${host}:${port}: ${error.message}`);
     await waitFor(store, `${host}:${port}: ${error.message}`, logger, stopped);
   }
   if (stopped()) return undefined;
@@ -36,7 +42,12 @@ export async function awaitRedis(
   return facts;
 }
 
-async function waitFor(store: BatchStore, why: string, logger: Logger, stopped: () => boolean): Promise<void> {
+async function waitFor(
+  store: BatchStore,
+  why: string,
+  logger: Logger,
+  stopped: () => boolean,
+): Promise<void> {
   let saidAt = Number.NEGATIVE_INFINITY;
   while (!store.connection.ready && !stopped()) {
     if (performance.now() - saidAt > SAY_EVERY_MS) {

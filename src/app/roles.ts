@@ -1,4 +1,7 @@
-/** Runs a role until it is told to stop: settings, Redis, the parts of the role, the admin port, the ready line. */
+/**
+ * Runs a role until it is told to stop: settings, Redis, the parts of the role, the admin port, the ready
+ * line.
+ */
 import { createLogger, type Logger } from '../base/log.ts';
 import { type Loaded, loadSettings } from '../config/load.ts';
 import { showAddress } from '../config/kinds.ts';
@@ -31,7 +34,10 @@ interface State {
   gateway: Gateway | undefined;
 }
 
-/** @returns the exit code. @throws ConfigurationError or Fault when the start fails; everything is stopped then. */
+/**
+ * @returns the exit code. @throws ConfigurationError or Fault when the start fails; everything is stopped
+ *   then.
+ */
 export async function runRole(role: Role, version: string): Promise<number> {
   const loaded = loadSettings();
   const logger = createLogger(loaded.settings.log.level, loaded.settings.log.format);
@@ -48,7 +54,11 @@ export async function runRole(role: Role, version: string): Promise<number> {
 }
 
 async function startRole(
-  role: Role, version: string, loaded: Loaded, lifecycle: Lifecycle, logger: Logger,
+  role: Role,
+  version: string,
+  loaded: Loaded,
+  lifecycle: Lifecycle,
+  logger: Logger,
 ): Promise<void> {
   const instruments = createInstruments();
   instruments.buildInfo.set({ version, engine: loaded.settings.transcode.engine }, 1);
@@ -78,7 +88,12 @@ async function startRole(
   console.log(readyLine(settings, state.gateway, adminPort));
 }
 
-async function startAdmin(context: RoleContext, store: BatchStore, books: Books, state: State): Promise<number> {
+async function startAdmin(
+  context: RoleContext,
+  store: BatchStore,
+  books: Books,
+  state: State,
+): Promise<number> {
   const { settings, instruments, logger, lifecycle } = context;
   const admin = await listenAdmin({
     addr: settings.admin.addr,

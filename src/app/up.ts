@@ -1,6 +1,6 @@
 /**
- * `sluice up`: what a developer's machine needs beside gateway and writer. A Redis and a ClickHouse are started only
- * where no URL of one's own is given; the tables are brought up to date in either case.
+ * `sluice up`: what a developer's machine needs beside gateway and writer. A Redis and a ClickHouse are
+ * started only where no URL of one's own is given; the tables are brought up to date in either case.
  */
 import { join } from 'node:path';
 import type { Logger } from '../base/log.ts';
@@ -26,15 +26,19 @@ export async function startEmbedded(loaded: Loaded, lifecycle: Lifecycle, logger
   const started = { redisUrl: redis.url, clickhouseUrls: clickhouse.urls };
   if (!ownClickHouse) {
     const service = await startEmbeddedClickHouse({
-      dataDir: join(folder.path, 'clickhouse'), httpPort: embedded.clickhouseHttpPort,
-      tcpPort: embedded.clickhouseTcpPort, logger,
+      dataDir: join(folder.path, 'clickhouse'),
+      httpPort: embedded.clickhouseHttpPort,
+      tcpPort: embedded.clickhouseTcpPort,
+      logger,
     });
     keep(service, 'embedded ClickHouse', lifecycle);
     started.clickhouseUrls = [service.url];
   }
   if (!ownRedis) {
     const service = await startEmbeddedRedis({
-      dataDir: join(folder.path, 'redis'), port: embedded.redisPort, logger,
+      dataDir: join(folder.path, 'redis'),
+      port: embedded.redisPort,
+      logger,
       appendfsync: redis.durability === 'always' ? 'always' : 'everysec',
     });
     keep(service, 'embedded Redis', lifecycle);

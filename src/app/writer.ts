@@ -1,6 +1,6 @@
 /**
- * The writer, from the sink back: ClickHouse, inserts, jobs, and the sweep that finds batches without a job. Start
- * reading here: it knows nothing of gateways but what they left in Redis.
+ * The writer, from the sink back: ClickHouse, inserts, jobs, and the sweep that finds batches without a job.
+ * Start reading here: it knows nothing of gateways but what they left in Redis.
  */
 import { createClickHouse } from '../clickhouse/client.ts';
 import type { BatchStore } from '../queue/batch-store.ts';

@@ -1,4 +1,7 @@
-/** Three ways to say no, never mixed: expected refusals are values, faults of the world are a Fault, our own mistakes an assert. */
+/**
+ * Three ways to say no, never mixed: expected refusals are values, faults of the world are a Fault, our own
+ * mistakes an assert.
+ */
 
 /** What may be done about a fault: the same call again here, the same elsewhere, or nothing. */
 export type Retry = 'here' | 'elsewhere' | 'never';

@@ -7,7 +7,9 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 export const LOG_FORMATS = ['json', 'pretty'] as const;
 export type LogFormat = (typeof LOG_FORMATS)[number];
 
-/** Logs go to standard error: standard output belongs to what a command prints (the ready line, tables, JSON). */
+/**
+ * Logs go to standard error: standard output belongs to what a command prints (the ready line, tables, JSON).
+ */
 export function createLogger(level: LogLevel, format: LogFormat): Logger {
   const options = { level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime };
   if (format === 'json') return pino(options, pino.destination({ dest: 2, sync: true }));

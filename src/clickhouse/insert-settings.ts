@@ -23,8 +23,7 @@ const SETTINGS: Values = {
   insert_distributed_sync: 1,
 
   // The same bytes become the same blocks. A batch within both bounds is one block: all of it or nothing.
-  // A larger one is stored in several, in order: so the server's memory is bounded however well it
-  // compresses.
+  // A larger one is stored in several, in order: so memory is bounded however well a batch compresses.
   min_insert_block_size_rows: 1_048_449,
   min_insert_block_size_bytes: 268_402_944,
   max_insert_block_size: 1_048_449,
@@ -68,9 +67,7 @@ export function insertSettings(info: ServerInfo, partitionsMax: number): Values 
   return { ...Object.fromEntries(known), ...HTTP_PARAMETERS };
 }
 
-/**
- * The token as a setting, for servers that know it (22.2 and newer). Older ones compare blocks by content.
- */
+/** The token as a setting, for servers that know it (22.2 and newer); others compare blocks by content. */
 export function tokenSetting(info: ServerInfo, token: string): Values {
   return info.hasSetting('insert_deduplication_token') ? { insert_deduplication_token: token } : {};
 }

@@ -1,12 +1,14 @@
 /**
  * Finished blocks → what is stored in Redis: one zstd frame per block, or a copy of it.
  *
- * The public ways to compress synchronously (zstdCompressSync) make a new zstd context for each call, and
+ * The public way to compress synchronously (zstdCompressSync) makes a new zstd context for each call, and
  * garbage of several times the frame. A stream keeps its context, but only compresses on the thread pool, and
  * a frame per commit is too small for that hand-over. So this room drives the context of one stream through
  * the call that zstdCompressSync itself uses: `_handle.writeSync`. It is an internal of Node, so it is proved
- * at the start by a self-test and left for zstdCompressSync as soon as anything about it is not as expected.
- * README.md has what it saves.
+ * at the start by a self-test, and left for zstdCompressSync as soon as anything about it is not as expected.
+ *
+ * What that buys at level 1 on Node 22.23, CPU: 10 instead of 29 µs for a block of 4 KB, 67 instead of 85 µs
+ * for 30 KB, 210 instead of 310 µs for 250 KB with the garbage collected, in 120 instead of 290 MB.
  */
 import zlib from 'node:zlib';
 import type { Layout } from '../model/batch.ts';
@@ -14,20 +16,16 @@ import type { Layout } from '../model/batch.ts';
 export interface FrameCompressor {
   /** How the bytes that `compress` returns are laid out. */
   readonly layout: Layout;
-  /**
-   * Compresses one block, which is only read during the call. The result is newly allocated and the caller's.
-   */
+  /** Compresses one block, which is only read during the call. The result is new and the caller's. */
   compress(block: Uint8Array): Uint8Array;
 }
 
 /**
- * The public function that opens the stream whose context is kept; tests hand in one without the internals.
+ * The public function that opens the stream whose context is kept; tests hand in one that lacks internals.
  */
 export type OpenStream = (options: zlib.ZstdOptions) => zlib.ZstdCompress;
 
-/**
- * A compressor for one thread. Level as zstd counts it (negative is faster and larger), or no compression.
- */
+/** A compressor for one thread. Level as zstd counts it: negative is faster and larger. `off` only copies. */
 export function createFrameCompressor(level: number | 'off', open: OpenStream = openStream): FrameCompressor {
   if (level === 'off') return { layout: 'r1', compress: copyOf };
   const publicWay = publicCompressor(level);
@@ -122,8 +120,8 @@ function internalsOf(stream: object): Internals | undefined {
 }
 
 /**
- * The self-test: sizes below, at and above zstd's block of 128 KiB, twice, so that what is kept is proved to
- * be reset.
+ * The self-test: sizes below, at and above zstd's block of 128 KiB, and that nothing is left of the one
+ * before.
  */
 function agree(kept: KeptContext, publicWay: Compress): boolean {
   for (const bytes of [0, 1, 1 << 17, 200_000, 1]) {
@@ -135,10 +133,7 @@ function agree(kept: KeptContext, publicWay: Compress): boolean {
   return true;
 }
 
-/**
- * ZSTD_COMPRESSBOUND of zstd.h, and a little more: a frame that fills its room exactly looks like one that
- * didn't fit.
- */
+/** ZSTD_COMPRESSBOUND of zstd.h and a little more: a frame that just fits looks like one that doesn't. */
 function frameBytesMax(blockBytes: number): number {
   const smallBlockMargin = blockBytes < 1 << 17 ? ((1 << 17) - blockBytes) >> 11 : 0;
   return blockBytes + Math.floor(blockBytes / 256) + smallBlockMargin + 64;

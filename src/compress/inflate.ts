@@ -12,7 +12,7 @@ import { messageOf } from '../base/errors.ts';
 import { declaredContentBytes, readZstdFrame, type ZstdFrame } from './zstd-frame.ts';
 
 /**
- * OTLP asks for gzip (OTLP.md, row 1); the others are what collectors can be configured to send over HTTP.
+ * The OTLP specification asks for none and gzip; collectors can be configured to send the others over HTTP.
  */
 export const ENCODINGS = ['identity', 'gzip', 'deflate', 'zstd'] as const;
 export type Encoding = (typeof ENCODINGS)[number];
@@ -46,8 +46,10 @@ export function encodingOf(header: string | undefined): Encoding | undefined {
   return NAMES.get((header ?? '').trim().toLowerCase());
 }
 
-/** A deflate stream can't expand further than this (258 bytes out of 2 bits); RFC 1951. */
-const DEFLATE_RATIO_MAX = 1032;
+/**
+ * What a body claims to hold is believed up to this ratio: memory for a lie would cost us, not its sender.
+ */
+const RATIO_BELIEVED_MAX = 32;
 /** What node:zlib wants of a chunk at least, bytes. */
 const CHUNK_BYTES_MIN = 64;
 /** Each frame costs a decompressor: without a bound, a body of empty frames would buy minutes. */
@@ -114,7 +116,7 @@ function inflateWith(
   bytesMax: number,
 ): InflateResult {
   try {
-    const chunkSize = chunkBytes(Math.min(sizeHint, body.length * DEFLATE_RATIO_MAX), bytesMax);
+    const chunkSize = chunkBytes(sizeHint, body.length, bytesMax);
     const options = { maxOutputLength: bytesMax, chunkSize, info: true };
     const { buffer, engine } = inflateSync(body, options) as unknown as InfoResult;
     // zlib ends at the stream's end and leaves what follows; NUL bytes after a gzip member it even accepts.
@@ -156,12 +158,13 @@ function inflateZstdFrame(
   bytesMax: number,
 ): InflateResult {
   const declared = frame.contentBytes;
+  const frameBytes = frame.end - frame.start;
   if (declared !== undefined && declared > bytesLeft) return TOO_LARGE;
   try {
     const bytes = zlib.zstdDecompressSync(body.subarray(frame.start, frame.end), {
       // 0 is no limit to Node; one byte is enough to see that there is something.
       maxOutputLength: Math.max(1, bytesLeft),
-      chunkSize: chunkBytes(declared ?? (frame.end - frame.start) * 8, bytesLeft),
+      chunkSize: chunkBytes(declared ?? frameBytes * 8, frameBytes, bytesLeft),
       params: { [zlib.constants.ZSTD_d_windowLogMax]: windowLogMax(bytesMax) },
     });
     return bytes.length > bytesLeft ? TOO_LARGE : { kind: 'ok', bytes };
@@ -182,14 +185,11 @@ function windowLogMax(bytesMax: number): number {
  * The size of the pieces that the result is allocated in. A right guess makes it one piece without a copy;
  * the few bytes more keep zlib from allocating another when the first is filled to the brim.
  */
-function chunkBytes(sizeGuess: number, bytesMax: number): number {
-  return Math.max(CHUNK_BYTES_MIN, Math.min(sizeGuess, bytesMax) + CHUNK_BYTES_MIN);
+function chunkBytes(sizeGuess: number, compressedBytes: number, bytesMax: number): number {
+  return Math.min(sizeGuess, compressedBytes * RATIO_BELIEVED_MAX, bytesMax) + CHUNK_BYTES_MIN;
 }
 
-/**
- * The last four bytes of a gzip member are its size modulo 2^32; with several members it is only the last
- * one's.
- */
+/** A gzip member ends with its size modulo 2^32; of several members this is only the last one's. */
 function gzipSizeHint(body: Uint8Array): number {
   if (body.length < 18) return body.length;
   const view = new DataView(body.buffer, body.byteOffset, body.byteLength);

@@ -81,7 +81,12 @@ export function showAddress({ host, port }: Address): string {
 /** Comma separated text or a YAML list. */
 export function list(wanted: string): Kind<string[]> {
   const split = (value: unknown) =>
-    typeof value === 'string' ? value.split(',').map((part) => part.trim()).filter((part) => part !== '') : value;
+    typeof value === 'string'
+      ? value
+          .split(',')
+          .map((part) => part.trim())
+          .filter((part) => part !== '')
+      : value;
   return { schema: z.preprocess(split, z.array(z.string())), wanted, show: (value) => value.join(',') };
 }
 
@@ -109,10 +114,7 @@ export const clickhouseUrls: Kind<string[]> = {
 };
 
 export const redisUrl: Kind<string> = {
-  schema: z.preprocess(
-    text,
-    z.string().regex(/^(redis|rediss|redis\+sentinel|redis\+cluster):\/\/[^/\s]+/),
-  ),
+  schema: z.preprocess(text, z.string().regex(/^(redis|rediss|redis\+sentinel|redis\+cluster):\/\/[^/\s]+/)),
   wanted: 'redis://, rediss://, redis+sentinel://h1:26379,h2:26379/name or redis+cluster://h1:6379,h2:6379',
   show: hidePassword,
 };

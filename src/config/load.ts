@@ -1,6 +1,6 @@
 /**
- * Settings from the environment, then the YAML file in SLUICE_CONFIG, then defaults. A wrong value or an unknown key
- * of the file stops the start with a ConfigurationError that names it and says what is wanted.
+ * Settings from the environment, then the YAML file in SLUICE_CONFIG, then defaults. A wrong value or an
+ * unknown key of the file stops the start with a ConfigurationError that names it and says what is wanted.
  */
 import { readFileSync } from 'node:fs';
 import { closest, distance } from 'fastest-levenshtein';
@@ -41,7 +41,10 @@ export function loadSettings(environment: Environment = process.env): Loaded {
 }
 
 function settle(
-  definition: Definition, environment: Environment, file: ReadonlyMap<string, unknown>, path: string,
+  definition: Definition,
+  environment: Environment,
+  file: ReadonlyMap<string, unknown>,
+  path: string,
 ): Setting {
   const fromEnvironment = environment[definition.env];
   if (fromEnvironment !== undefined && fromEnvironment !== '') {
@@ -80,13 +83,22 @@ function readFile(path: string): Map<string, unknown> {
 function collect(node: unknown, prefix: string, leaves: Map<string, unknown>, path: string): void {
   if (typeof node !== 'object' || node === null || Array.isArray(node)) {
     const what = prefix === '' ? 'the file' : prefix;
-    throw new ConfigurationError(`${path}: ${what} must be a mapping of keys, but is ${JSON.stringify(node)}`);
+    throw new ConfigurationError(
+      `${path}: ${what} must be a mapping of keys, but is ${JSON.stringify(node)}`,
+    );
   }
   for (const [name, value] of Object.entries(node)) {
     const key = prefix === '' ? name : `${prefix}.${name}`;
     if (DEFINITIONS.some((definition) => definition.key === key)) leaves.set(key, value);
-    else if (DEFINITIONS.some((definition) => definition.key.startsWith(`${key}.`))) collect(value, key, leaves, path);
-    else throw new ConfigurationError(`${path}: unknown key ${key}${didYouMean(key, DEFINITIONS.map((d) => d.key))}`);
+    else if (DEFINITIONS.some((definition) => definition.key.startsWith(`${key}.`)))
+      collect(value, key, leaves, path);
+    else
+      throw new ConfigurationError(
+        `${path}: unknown key ${key}${didYouMean(
+          key,
+          DEFINITIONS.map((d) => d.key),
+        )}`,
+      );
   }
 }
 
@@ -113,13 +125,16 @@ function assign(target: object, key: string, value: unknown): void {
   node[leaf] = value;
 }
 
+/** What stands before each gRPC message. */
+const GRPC_PREFIX_BYTES = 5;
+
 /** Rules between settings. */
 function checkTogether(settings: Settings): void {
   const { receive, write } = settings;
-  if (receive.bytesInFlightMax < receive.requestBytesMax) {
+  if (receive.bytesInFlightMax < receive.requestBytesMax + GRPC_PREFIX_BYTES) {
     throw new ConfigurationError(
       `SLUICE_RECEIVE_BYTES_IN_FLIGHT_MAX: ${receive.bytesInFlightMax} is below SLUICE_REQUEST_BYTES_MAX ` +
-        `(${receive.requestBytesMax}), so the largest request could never be taken; wanted: at least as much`,
+        `(${receive.requestBytesMax}), so the largest request could never be taken; wanted: at least ${GRPC_PREFIX_BYTES} bytes more`,
     );
   }
   if (write.retryMsMin > write.retryMsMax) {

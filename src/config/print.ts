@@ -1,4 +1,7 @@
-/** What `sluice config print` shows: every setting with its value, secrets hidden, and where the value came from. */
+/**
+ * What `sluice config print` shows: every setting with its value, secrets hidden, and where the value came
+ * from.
+ */
 import type { Loaded } from './load.ts';
 
 export interface PrintedSetting {

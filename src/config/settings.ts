@@ -18,15 +18,18 @@ export interface Settings {
     readonly httpAddr: Address;
     /** Of one request, also after decompression. */
     readonly requestBytesMax: number;
-    /** Larger requests (after decompression) are transcoded on a thread of their own, so that others don't wait. */
+    /**
+     * Larger requests (after decompression) are transcoded on a thread of their own, so that others don't
+     * wait.
+     */
     readonly inlineBytesMax: number;
     readonly connectionsMax: number;
     readonly requestsInFlightMax: number;
-    /** Sum of the (decompressed) bodies that are held in memory. */
+    /** Sum of the bodies that are held in memory, as they came over the wire. */
     readonly bytesInFlightMax: number;
     /** Browsers' origins that may send; `*` is any. Empty: no CORS headers at all. */
     readonly corsOrigins: readonly string[];
-    /** A connection without a request is kept this long. */
+    /** A gRPC connection without a call is kept this long. */
     readonly keepAliveMs: number;
     /** How deep AnyValues may nest. */
     readonly nestingMax: number;

@@ -1,9 +1,10 @@
 /**
- * Becomes a ClickHouse server: loads libchdb, which holds all of `clickhouse local`, lets it listen on TCP and HTTP and
- * gives it a query that sleeps for ever. Run as a program of its own, with one argument: a ClickHouseChild as JSON.
+ * Becomes a ClickHouse server: loads libchdb, which holds all of `clickhouse local`, lets it listen on TCP
+ * and HTTP and gives it a query that sleeps for ever. Run as a program of its own, with one argument: a
+ * ClickHouseChild as JSON.
  *
- * ffi-rs calls on the caller's own stack. A binding that switches stacks (koffi) makes ClickHouse believe that its
- * stack is exhausted (TOO_DEEP_RECURSION) and crash.
+ * ffi-rs calls on the caller's own stack. A binding that switches stacks (koffi) makes ClickHouse believe
+ * that its stack is exhausted (TOO_DEEP_RECURSION) and crash.
  */
 import { DataType, load, open } from 'ffi-rs';
 import { dieWithParent } from './libc.ts';
@@ -27,8 +28,8 @@ const SLEEP_FOR_EVER =
 function serve(child: ClickHouseChild): void {
   dieWithParent(child.parentPid);
   open({ library: 'chdb', path: child.library });
-  // As for `clickhouse local`, but without the word "local". That program logs everything (trace) whatever the
-  // configuration file says; only the argument changes it.
+  // As for `clickhouse local`, but without the word "local". That program logs everything (trace) whatever
+  // the configuration file says; only the argument changes it.
   const args = [
     'clickhouse',
     `--config-file=${child.configFile}`,

@@ -1,7 +1,8 @@
 /**
- * A real ClickHouse 26.7 without an installation: the npm package chdb brings it as a library, a child process of ours
- * becomes the server (clickhouse-child.ts). For development, tests and small installations; HTTP and the native
- * protocol on loopback. It has no Keeper, no replication, no ON CLUSTER and no query_log.
+ * A real ClickHouse 26.7 without an installation: the npm package chdb brings it as a library, a child
+ * process of ours becomes the server (clickhouse-child.ts). For development, tests and small installations;
+ * HTTP and the native protocol on loopback. It has no Keeper, no replication, no ON CLUSTER and no
+ * query_log.
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -12,7 +13,7 @@ import { ConfigurationError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { ClickHouseChild } from './clickhouse-child.ts';
 import { configXml, usersXml } from './clickhouse-config.ts';
-import { LOOPBACK, assertPortFree } from './ports.ts';
+import { LOOPBACK } from './ports.ts';
 import { type EmbeddedService, startService } from './service.ts';
 
 const START_MS_MAX = 60_000;
@@ -31,29 +32,22 @@ export interface EmbeddedClickHouseOptions {
   readonly memoryBytesMax?: number;
   /** Further elements inside `<clickhouse>`: remote_servers, macros, storage. */
   readonly configXml?: string;
-  /** Further elements inside `<users>`. The user `default`, without a password, stays: the server itself needs it. */
+  /**
+   * Further elements inside `<users>`. The user `default`, without a password, stays: the server itself
+   * needs it.
+   */
   readonly usersXml?: string;
 }
 
 /**
- * Starts the server and resolves when it answers `/ping`. Rows acknowledged by an earlier run in the same folder are
- * there, also after a kill -9. It ends with the process (thread) that started it.
- * @throws ConfigurationError: port taken (names the setting), platform without the library, or it didn't start (with
- *   the tail of its log).
+ * Starts the server and resolves when it answers `/ping`. Rows acknowledged by an earlier run in the same
+ * folder are there, also after a kill -9. It ends with the process (thread) that started it.
+ * @throws ConfigurationError: port taken (names the setting), platform without the library, or it didn't
+ *   start (with the tail of its log).
  */
 export async function startEmbeddedClickHouse(options: EmbeddedClickHouseOptions): Promise<EmbeddedService> {
   const library = libraryPath();
   const dir = resolve(options.dataDir);
-  await assertPortFree(
-    options.httpPort,
-    'SLUICE_EMBEDDED_CLICKHOUSE_HTTP_PORT',
-    "the embedded ClickHouse's HTTP",
-  );
-  await assertPortFree(
-    options.tcpPort,
-    'SLUICE_EMBEDDED_CLICKHOUSE_TCP_PORT',
-    "the embedded ClickHouse's protocol",
-  );
   const memoryBytesMax = options.memoryBytesMax ?? Math.floor(Math.min(totalmem() / 2, 4 * GIB));
   mkdirSync(`${dir}/data`, { recursive: true });
   writeFileSync(`${dir}/config.xml`, configXml({ dir, memoryBytesMax, configXml: options.configXml ?? '' }));
@@ -77,6 +71,18 @@ export async function startEmbeddedClickHouse(options: EmbeddedClickHouseOptions
     // `clickhouse local` doesn't read the configuration's <timezone>.
     environment: { TZ: 'UTC' },
     url,
+    ports: [
+      {
+        port: options.httpPort,
+        setting: 'SLUICE_EMBEDDED_CLICKHOUSE_HTTP_PORT',
+        what: "the embedded ClickHouse's HTTP",
+      },
+      {
+        port: options.tcpPort,
+        setting: 'SLUICE_EMBEDDED_CLICKHOUSE_TCP_PORT',
+        what: "the embedded ClickHouse's own protocol",
+      },
+    ],
     logFile: `${dir}/error.log`,
     probe: () => ping(url),
     startMsMax: START_MS_MAX,
@@ -85,13 +91,13 @@ export async function startEmbeddedClickHouse(options: EmbeddedClickHouseOptions
   });
 }
 
-async function ping(url: string): Promise<'ready' | 'waiting'> {
+async function ping(url: string): Promise<boolean> {
   try {
     const answer = await fetch(`${url}/ping`, { signal: AbortSignal.timeout(PROBE_MS_MAX) });
     await answer.arrayBuffer();
-    return answer.ok ? 'ready' : 'waiting';
+    return answer.ok;
   } catch {
-    return 'waiting'; // nobody listens yet: startService bounds how long that may last
+    return false; // nobody listens yet: startService bounds how long that may last
   }
 }
 

@@ -1,6 +1,7 @@
 /**
- * The folder that the embedded services keep their data in: there, writable, with room, and ours alone.
- * The lock is flock(2): the kernel lets go of it when the process ends, so none is ever stale, not even after a kill -9.
+ * The folder that the embedded services keep their data in: there, writable, with room, and ours alone. The
+ * lock is flock(2): the kernel lets go of it when the process ends, so none is ever stale, not even after a
+ * kill -9.
  */
 import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, statfsSync, writeSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -18,8 +19,8 @@ export interface DataDir {
 
 /**
  * Takes the folder for this process, creating it when it is missing.
- * @throws ConfigurationError: it can't be written to, another instance has it (with its pid), or it has less free space
- *   than `diskFreeBytesMin`.
+ * @throws ConfigurationError: it can't be written to, another instance has it (with its pid), or it has
+ *   less free space than `diskFreeBytesMin`.
  */
 export function openDataDir(dir: string, diskFreeBytesMin: number): DataDir {
   const path = resolve(dir);
@@ -45,7 +46,8 @@ function openLockFile(path: string): number {
     return openSync(join(path, 'lock'), 'a+');
   } catch (cause) {
     throw new ConfigurationError(
-      `the data folder ${path} can't be written to (${messageOf(cause)}): set SLUICE_DATA_DIR to a folder that can`,
+      `the data folder ${path} can't be written to (${messageOf(cause)}): ` +
+        'set SLUICE_DATA_DIR to a folder that can',
     );
   }
 }
@@ -66,8 +68,9 @@ function assertRoom(path: string, diskFreeBytesMin: number): void {
   const { bavail, bsize } = statfsSync(path);
   const freeBytes = bavail * bsize;
   if (freeBytes >= diskFreeBytesMin) return;
+  const wantedMib = Math.ceil(diskFreeBytesMin / MIB);
   throw new ConfigurationError(
-    `the data folder ${path} has ${Math.floor(freeBytes / MIB)} MiB free, wanted are ${Math.ceil(diskFreeBytesMin / MIB)} ` +
-      'MiB: make room, set SLUICE_DATA_DIR to another disk, or lower SLUICE_EMBEDDED_DISK_FREE_BYTES_MIN',
+    `the data folder ${path} has ${Math.floor(freeBytes / MIB)} MiB free, wanted are ${wantedMib} MiB: ` +
+      'make room, set SLUICE_DATA_DIR to another disk, or lower SLUICE_EMBEDDED_DISK_FREE_BYTES_MIN',
   );
 }

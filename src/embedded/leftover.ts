@@ -1,7 +1,8 @@
 /**
- * Processes that an earlier run left behind. Embedded services die with their parent, but where the system can't
- * promise that (no setpriv, no /proc) one may survive a kill -9 of it: the next start ends it before it starts its own.
- * A process is recognised by pid and start time, so a pid that was given to somebody else is never touched.
+ * Processes that an earlier run left behind. Embedded services die with their parent, but where the system
+ * can't promise that (no setpriv, no /proc) one may survive a kill -9 of it: the next start ends it before
+ * it starts its own. A process is recognised by pid and start time, so a pid that was given to somebody
+ * else is never touched.
  */
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { sleep, tickMs } from '../base/clock.ts';
@@ -10,11 +11,15 @@ import type { Logger } from '../base/log.ts';
 
 const POLL_MS = 20;
 
-/** What tells a process from every other one, also across reboots; undefined when it is gone or /proc isn't there. */
+/**
+ * What tells a process from every other one, also across reboots; undefined when it is gone or /proc isn't
+ * there.
+ */
 function identityOf(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    // proc(5): the second field is the name in parentheses and may hold blanks; the state follows, field 22 is the start.
+    // proc(5): the second field is the name in parentheses and may hold blanks; the state follows, field 22
+    // is the start.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     const state = fields[0];
     if (state === 'Z' || state === 'X') return undefined;

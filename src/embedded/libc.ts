@@ -1,6 +1,6 @@
 /** The few calls of the C library that Node doesn't offer. Linux with glibc, which libchdb needs anyway. */
 import { DataType, load, open } from 'ffi-rs';
-import { assert } from '../base/errors.ts';
+import { ConfigurationError, assert } from '../base/errors.ts';
 
 const LIBC = 'libc.so.6';
 /** prctl(2): the signal that this process gets when the thread that started it ends. */
@@ -11,6 +11,12 @@ const LOCK_EX = 2;
 const LOCK_NB = 4;
 
 function call(funcName: string, ...parameters: number[]): number {
+  if (process.platform !== 'linux') {
+    throw new ConfigurationError(
+      `the embedded services need Linux, this is ${process.platform}: ` +
+        'set SLUICE_CLICKHOUSE_URL and SLUICE_REDIS_URL to servers of your own',
+    );
+  }
   open({ library: LIBC, path: LIBC });
   const paramsType = parameters.map(() => DataType.I32);
   return load({ library: LIBC, funcName, retType: DataType.I32, paramsType, paramsValue: parameters });
@@ -23,7 +29,10 @@ export function dieWithParent(parentPid: number): void {
   if (process.ppid !== parentPid) process.exit(1);
 }
 
-/** Whether the file behind the descriptor could be locked. The kernel lets go of it when the process ends, however. */
+/**
+ * Whether the file behind the descriptor could be locked. The kernel lets go of it when the process ends,
+ * however.
+ */
 export function tryLock(descriptor: number): boolean {
   return call('flock', descriptor, LOCK_EX | LOCK_NB) === 0;
 }

@@ -1,13 +1,14 @@
 /**
  * A Redis of our own, from the redis-server of the machine: append-only file, no eviction, loopback only.
- * What a request's acknowledgement means depends on these settings, so they are given here and not left to a file.
+ * What a request's acknowledgement means depends on these settings, so they are given here and not left to
+ * a file.
  */
 import { accessSync, constants, mkdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import { delimiter, join, resolve } from 'node:path';
 import { ConfigurationError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import { LOOPBACK, assertPortFree } from './ports.ts';
+import { LOOPBACK } from './ports.ts';
 import { type EmbeddedService, startService } from './service.ts';
 
 /** Loading a large append-only file takes time; 1 GiB was read in under 10 s. */
@@ -30,8 +31,9 @@ export interface EmbeddedRedisOptions {
 }
 
 /**
- * Starts the server and resolves when it answers PING, after its append-only file is loaded. It ends with the process
- * (thread) that started it where util-linux' setpriv is there; elsewhere the next start ends a leftover first.
+ * Starts the server and resolves when it answers PING, after its append-only file is loaded. It ends with
+ * the process (thread) that started it where util-linux' setpriv is there; elsewhere the next start ends a
+ * leftover first.
  * @throws ConfigurationError: redis-server missing, port taken (names the setting), or it didn't start.
  */
 export async function startEmbeddedRedis(options: EmbeddedRedisOptions): Promise<EmbeddedService> {
@@ -42,7 +44,6 @@ export async function startEmbeddedRedis(options: EmbeddedRedisOptions): Promise
         'or set SLUICE_REDIS_URL to a Redis of your own, for example redis://127.0.0.1:6379/0',
     );
   }
-  await assertPortFree(options.port, 'SLUICE_EMBEDDED_REDIS_PORT', 'the embedded Redis');
   const dir = resolve(options.dataDir);
   mkdirSync(dir, { recursive: true });
   const setpriv = findProgram('setpriv');
@@ -54,6 +55,7 @@ export async function startEmbeddedRedis(options: EmbeddedRedisOptions): Promise
     args: [...prefix, ...serverArguments(options, dir)],
     dir,
     url: `redis://${LOOPBACK}:${options.port}/0`,
+    ports: [{ port: options.port, setting: 'SLUICE_EMBEDDED_REDIS_PORT', what: 'the embedded Redis' }],
     logFile: `${dir}/redis.log`,
     probe: () => ping(options.port),
     startMsMax: START_MS_MAX,
@@ -73,8 +75,8 @@ function serverArguments(options: EmbeddedRedisOptions, dir: string): string[] {
     appendfsync: options.appendfsync ?? 'everysec',
     'maxmemory-policy': 'noeviction',
     maxmemory: options.memoryBytesMax ?? MEMORY_BYTES_MAX,
-    // The data set is small and short-lived, the file grows by all that passes: rewriting it at the default 64 MiB
-    // would fork every few seconds under load.
+    // The data set is small and short-lived, the file grows by all that passes: rewriting it at the default
+    // 64 MiB would fork every few seconds under load.
     'auto-aof-rewrite-min-size': 512 * MIB,
     'aof-load-truncated': 'yes',
     'lazyfree-lazy-user-del': 'yes',
@@ -84,17 +86,17 @@ function serverArguments(options: EmbeddedRedisOptions, dir: string): string[] {
 }
 
 /** A bare PING, answered `-LOADING` while the append-only file is read. */
-function ping(port: number): Promise<'ready' | 'waiting'> {
+function ping(port: number): Promise<boolean> {
   return new Promise((done) => {
     const socket = connect(port, LOOPBACK, () => socket.write('PING\r\n'));
-    const end = (state: 'ready' | 'waiting') => {
+    const end = (ready: boolean) => {
       socket.destroy();
-      done(state);
+      done(ready);
     };
-    socket.setTimeout(PROBE_MS_MAX, () => end('waiting'));
-    socket.once('data', (answer) => end(answer.toString('latin1').startsWith('+PONG') ? 'ready' : 'waiting'));
-    socket.once('error', () => end('waiting'));
-    socket.once('close', () => end('waiting'));
+    socket.setTimeout(PROBE_MS_MAX, () => end(false));
+    socket.once('data', (answer) => end(answer.toString('latin1').startsWith('+PONG')));
+    socket.once('error', () => end(false));
+    socket.once('close', () => end(false));
   });
 }
 

@@ -1,7 +1,7 @@
 /**
- * A service that runs as a child process beside us: started, waited for until it answers, ended within a bound.
- * What can fail: the child ends before it answers, or never answers; both end in a ConfigurationError with the tail
- * of its own log, since only the operator can mend the cause.
+ * A service that runs as a child process beside us: started, waited for until it answers, ended within a
+ * bound. What can fail: the child ends before it answers, or never answers; both end in a
+ * ConfigurationError with the tail of its own log, since only the operator can mend the cause.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
@@ -9,6 +9,7 @@ import { sleep, tickMs } from '../base/clock.ts';
 import { ConfigurationError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { endLeftover, forgetProcess, rememberProcess } from './leftover.ts';
+import { type PortWish, assertPortFree } from './ports.ts';
 
 const LOG_TAIL_CHARACTERS = 1_500;
 const READY_POLL_MS = 25;
@@ -19,9 +20,14 @@ const KILL_MS_MAX = 10_000;
 export interface EmbeddedService {
   readonly url: string;
   readonly pid: number;
-  /** Resolves when the process has ended, for whatever reason, with how it ended ("exit code 1", "signal SIGKILL"). */
+  /**
+   * Resolves when the process has ended, for whatever reason, with how it ended ("exit code 1", "signal
+   * SIGKILL").
+   */
   readonly ended: Promise<string>;
-  /** Asks it to end, waits, kills it if it doesn't; resolves when the process is gone. May be called again. */
+  /**
+   * Asks it to end, waits, kills it if it doesn't; resolves when the process is gone. May be called again.
+   */
   stop(): Promise<void>;
 }
 
@@ -35,54 +41,52 @@ export interface ServiceOptions {
   /** Beside those of this process. */
   readonly environment?: Readonly<Record<string, string>>;
   readonly url: string;
+  /** All that it listens on. */
+  readonly ports: readonly PortWish[];
   /** The service's own log, when it writes one: its tail explains a failed start. */
   readonly logFile: string;
-  /** `waiting` says why it isn't ready yet. */
-  readonly probe: () => Promise<'ready' | 'waiting'>;
+  /** Whether it answers, and is done with loading; never rejects. */
+  readonly probe: () => Promise<boolean>;
   readonly startMsMax: number;
   readonly stopMsMax: number;
   readonly logger: Logger;
 }
 
 /**
- * Starts the child in a process group of its own (Ctrl-C in a terminal must not end it before we have drained into it)
- * and resolves when `probe` says ready.
- * @throws ConfigurationError when the child ends before, or isn't ready within `startMsMax` (it is killed then).
+ * Starts the child in a process group of its own (Ctrl-C in a terminal must not end it before we have
+ * drained into it) and resolves when `probe` says ready.
+ * @throws ConfigurationError when a port is taken, the child ends before, or isn't ready within `startMsMax`
+ *   (it is killed then).
  */
 export async function startService(options: ServiceOptions): Promise<EmbeddedService> {
   const { name, dir, logger } = options;
   await endLeftover(dir, name, options.stopMsMax, logger);
+  for (const port of options.ports) await assertPortFree(port);
   const startedMs = tickMs();
   const { child, ended } = spawnInto(options, `${dir}/output.log`);
+  if (child.pid !== undefined) rememberProcess(dir, child.pid);
   let how: string | undefined;
   void ended.then((reason) => {
     how = reason;
   });
-  while ((await options.probe()) !== 'ready') {
-    if (how !== undefined) {
-      throw new ConfigurationError(`the embedded ${name} ended while it started (${how})${logTail(options)}`);
-    }
+  const failed = (what: string) => new ConfigurationError(`the embedded ${name} ${what}${logTail(options)}`);
+  for (;;) {
+    const ready = await options.probe();
+    // Asked after the answer: if our child has ended, somebody else answers on its port.
+    if (how !== undefined || child.pid === undefined) throw failed(`ended while it started (${how})`);
+    if (ready) break;
     if (tickMs() - startedMs > options.startMsMax) {
       child.kill('SIGKILL');
-      throw new ConfigurationError(
-        `the embedded ${name} didn't answer within ${options.startMsMax} ms${logTail(options)}`,
-      );
+      throw failed(`didn't answer within ${options.startMsMax} ms`);
     }
     await sleep(READY_POLL_MS);
   }
-  // Whoever answered on the port need not be our child: it may have ended because the port was taken meanwhile.
-  await sleep(0);
-  if (how !== undefined || child.pid === undefined) {
-    throw new ConfigurationError(`the embedded ${name} ended while it started (${how})${logTail(options)}`);
-  }
-  const pid = child.pid;
-  rememberProcess(dir, pid);
-  logger.debug({ servicePid: pid, ms: Math.round(tickMs() - startedMs) }, `embedded ${name} is up`);
+  logger.debug({ servicePid: child.pid, ms: Math.round(tickMs() - startedMs) }, `embedded ${name} is up`);
   const stop = async () => {
     await endChild(child, ended, options.stopMsMax, name, logger);
     forgetProcess(dir);
   };
-  return { url: options.url, pid, ended, stop };
+  return { url: options.url, pid: child.pid, ended, stop };
 }
 
 function spawnInto(

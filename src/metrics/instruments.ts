@@ -1,6 +1,6 @@
 /**
- * The one list of instruments. Counted per request or per batch, never per record. docs/metrics.md describes each,
- * and a test compares the two both ways. Base units: seconds, bytes, items.
+ * The one list of instruments. Counted per request or per batch, never per record. docs/metrics.md describes
+ * each, and a test compares the two both ways. Base units: seconds, bytes, items.
  */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
 

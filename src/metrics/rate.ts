@@ -16,7 +16,8 @@ export class Rate {
   perSecond(second: number): number {
     this.#advance(second);
     let sum = 0;
-    for (let i = 0; i < this.#counts.length; i++) if (i !== second % this.#counts.length) sum += this.#counts[i] ?? 0;
+    for (let i = 0; i < this.#counts.length; i++)
+      if (i !== second % this.#counts.length) sum += this.#counts[i] ?? 0;
     return sum / WINDOW_SECONDS;
   }
 

@@ -1,6 +1,7 @@
 /**
- * The migrations of a folder: `NNNN_name.sql`, numbered without a hole. Other files are left alone.
- * What can fail: the folder isn't there, a name, a number or the text of a file is wrong; always a ConfigurationError.
+ * The migrations of a folder: `NNNN_name.sql`, numbered without a hole. Other files are left alone. What
+ * can fail: the folder isn't there, a name, a number or the text of a file is wrong; always a
+ * ConfigurationError.
  */
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -9,7 +10,10 @@ import { ConfigurationError } from '../base/errors.ts';
 import { type Migration, type Origin, parseMigration } from './migration.ts';
 
 const FILE_NAME = /^(\d{4})_[a-z0-9][a-z0-9_-]*\.sql$/;
-/** The default of SLUICE_MIGRATIONS_DIR. It means the program's own folder, whatever folder it is started in. */
+/**
+ * The default of SLUICE_MIGRATIONS_DIR. It means the program's own folder, whatever folder it is started
+ * in.
+ */
 const DEFAULT_DIR = 'sql';
 
 /** The program's own migrations, and after them those of the operator's folder when one is set. */

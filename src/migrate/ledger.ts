@@ -1,10 +1,11 @@
 /**
- * What was applied to a host, kept on the host itself: the table `sluice_migrations` in the database of the tables.
- * Types are those that every version of ClickHouse knows. A row is written after all statements of a migration; two
- * migrators at once may write it twice, the earlier one counts.
+ * What was applied to a host, kept on the host itself: the table `sluice_migrations` in the database of the
+ * tables. Types are those that every version of ClickHouse knows. A row is written after all statements of
+ * a migration; two migrators at once may write it twice, the earlier one counts.
  */
-import { type ClickHouse, command, query, quoteName } from '../clickhouse/client.ts';
+import { type ClickHouse, command, query } from '../clickhouse/client.ts';
 import { type Migration, ORIGINS, type Origin } from './migration.ts';
+import { literal, quote } from './sql.ts';
 
 export const LEDGER_TABLE = 'sluice_migrations';
 
@@ -32,7 +33,7 @@ interface Row {
 
 /** Creates database and ledger where they are missing. @throws Fault */
 export async function createLedger(server: ClickHouse, database: string): Promise<void> {
-  await command(server, `CREATE DATABASE IF NOT EXISTS ${quoteName(database)}`);
+  await command(server, `CREATE DATABASE IF NOT EXISTS ${quote(database)}`);
   await command(
     server,
     `CREATE TABLE IF NOT EXISTS ${ledgerOf(database)}
@@ -103,9 +104,5 @@ export async function recordMigration(
 }
 
 function ledgerOf(database: string): string {
-  return `${quoteName(database)}.${quoteName(LEDGER_TABLE)}`;
-}
-
-export function literal(text: string): string {
-  return `'${text.replace(/[\\']/g, '\\$&')}'`;
+  return `${quote(database)}.${quote(LEDGER_TABLE)}`;
 }

@@ -1,15 +1,16 @@
 /**
- * What a migration is: a file of steps, each one statement for every topology. docs/migrations.md explains the format.
- * In: the text of a file. Out: its steps and its checksum, or a ConfigurationError that names file, line and remedy.
+ * What a migration is: a file of steps, each one statement for every topology. docs/migrations.md explains
+ * the format. In: the text of a file. Out: its steps and its checksum, or a ConfigurationError that names
+ * file, line and remedy.
  */
 import { createHash } from 'node:crypto';
 import { ConfigurationError } from '../base/errors.ts';
 import { placeholderError } from './placeholders.ts';
 
 /**
- * Where a step runs: `local` and `view` on every host, `distributed` only where there is a cluster.
- * Within a migration they come in this order, since a Distributed table is declared like its local one, and a view reads
- * tables that exist.
+ * Where a step runs: `local` and `view` on every host, `distributed` only where there is a cluster. Within
+ * a migration they come in this order, since a Distributed table is declared like its local one, and a view
+ * reads tables that exist.
  */
 export const STEP_KINDS = ['local', 'distributed', 'view'] as const;
 export type StepKind = (typeof STEP_KINDS)[number];
@@ -18,7 +19,10 @@ export type StepKind = (typeof STEP_KINDS)[number];
 export const STEP_COSTS = ['instant', 'rewrites', 'drops'] as const;
 export type StepCost = (typeof STEP_COSTS)[number];
 
-/** Whose history a migration belongs to: the program's own `sql/`, or the operator's folder. Each counts for itself. */
+/**
+ * Whose history a migration belongs to: the program's own `sql/`, or the operator's folder. Each counts for
+ * itself.
+ */
 export const ORIGINS = ['sluice', 'own'] as const;
 export type Origin = (typeof ORIGINS)[number];
 
@@ -61,12 +65,9 @@ export function parseMigration(origin: Origin, number: number, name: string, tex
     if (directive) {
       close();
       open = { ...parseStepLine(name, index + 1, directive[1] ?? ''), line: index + 1, lines: [] };
-    } else if (line === '' || (line.trimStart().startsWith('--') && !isCondition(line))) {
-      continue; // a comment, before the first step or inside of one
-    } else if (open) {
+    } else if (!isCommentOrEmpty(line)) {
+      if (!open) throw wrong(name, index + 1, 'a statement stands before the first "-- @step" line');
       open.lines.push(line);
-    } else {
-      throw wrong(name, index + 1, 'a statement stands before the first "-- @step" line');
     }
   }
   close();
@@ -80,6 +81,10 @@ export function parseMigration(origin: Origin, number: number, name: string, tex
 
 export function isCondition(line: string): boolean {
   return /^\s*-- @(if|else|end)\b/.test(line);
+}
+
+function isCommentOrEmpty(line: string): boolean {
+  return line === '' || (line.trimStart().startsWith('--') && !isCondition(line));
 }
 
 function parseStepLine(name: string, line: number, words: string): { kind: StepKind; cost: StepCost } {

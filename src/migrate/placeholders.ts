@@ -1,9 +1,9 @@
 /**
- * The placeholders of migrations: `{name}` or `{name:argument}`, each replaced by what a topology and a server make of it.
- * Pure. The list here is the list in docs/migrations.md.
+ * The placeholders of migrations: `{name}` or `{name:argument}`, each replaced by what a topology and a
+ * server make of it. Pure. The list here is the list in docs/migrations.md.
  */
-import type { Signal } from '../model/signal.ts';
-import { SIGNALS } from '../model/signal.ts';
+import { SIGNALS, type Signal } from '../model/signal.ts';
+import { IDENTIFIER, literal, quote } from './sql.ts';
 
 /** All that the rendering of a statement depends on. */
 export interface RenderContext {
@@ -30,13 +30,15 @@ interface Placeholder {
   readonly expand: Expand;
 }
 
-const IDENTIFIER = /^[A-Za-z_][A-Za-z0-9_]*$/;
 /**
- * A retry is recognised as long as fewer than this many other blocks were inserted meanwhile; at one insert a second
- * that is nearly three hours of them, and a retry follows within minutes of the attempt.
+ * A retry is recognised as long as fewer than this many other blocks were inserted meanwhile; at one insert
+ * a second that is nearly three hours of them, and a retry follows within minutes of the attempt.
  */
 const DEDUPLICATION_BLOCKS = 10_000;
-/** The same by time, which only replicated tables have: longer than any outage that an operator sleeps through. */
+/**
+ * The same by time, which only replicated tables have: longer than any outage that an operator sleeps
+ * through.
+ */
 const DEDUPLICATION_SECONDS = 7 * 86_400;
 
 export const PLACEHOLDERS: Readonly<Record<string, Placeholder>> = {
@@ -83,7 +85,8 @@ export const PLACEHOLDERS: Readonly<Record<string, Placeholder>> = {
 
 /** Macros of the server's own, which it replaces itself in the paths of replicated tables. */
 const SERVER_MACROS = ['shard', 'replica', 'uuid', 'layer'];
-const IN_BRACES = /( ?)(\{([A-Za-z_][A-Za-z0-9_]*)(?::([^{}]*))?\})/g;
+/** With the blank before it, unless that is indentation: an empty value takes it away. */
+const IN_BRACES = /((?:(?<=\S) )?)(\{([A-Za-z_][A-Za-z0-9_]*)(?::([^{}]*))?\})/g;
 
 /** What is wrong with the placeholders of a statement, in words, or undefined. */
 export function placeholderError(text: string): string | undefined {
@@ -91,14 +94,13 @@ export function placeholderError(text: string): string | undefined {
     if (name === undefined || SERVER_MACROS.includes(name)) continue;
     const known = Object.hasOwn(PLACEHOLDERS, name) ? PLACEHOLDERS[name] : undefined;
     if (known === undefined) {
-      return `${whole} is no placeholder; known are ${Object.keys(PLACEHOLDERS)
-        .map((key) => `{${key}}`)
-        .join(' ')}`;
+      const names = Object.keys(PLACEHOLDERS).map((key) => `{${key}}`);
+      return `${whole} is no placeholder; known are ${names.join(' ')}`;
     }
     const fits = known.argument === undefined ? argument === undefined : known.argument.test(argument ?? '');
     if (!fits) return `${whole} isn't understood: wanted is something like ${known.wanted}`;
-    if (name === 'engine' && localTableOf(text) === undefined)
-      return `${whole} needs a {local:…} in its statement`;
+    const lacksTable = name === 'engine' && localTableOf(text) === undefined;
+    if (lacksTable) return `${whole} needs a {local:…} in its statement`;
   }
   return undefined;
 }
@@ -171,12 +173,4 @@ function deduplication(context: RenderContext): string {
     : [['non_replicated_deduplication_window', DEDUPLICATION_BLOCKS]];
   const known = settings.filter(([name]) => context.server.hasMergeTreeSetting(name));
   return known.map(([name, value]) => `, ${name} = ${value}`).join('');
-}
-
-function quote(name: string): string {
-  return IDENTIFIER.test(name) ? name : `\`${name.replace(/[\\`]/g, '\\$&')}\``;
-}
-
-function literal(text: string): string {
-  return `'${text.replace(/[\\']/g, '\\$&')}'`;
 }

@@ -1,7 +1,7 @@
 /**
- * What there is to do, from the migrations of the folder and what a host's ledger says was applied. Pure.
- * A history that doesn't fit the ledger is refused by name: a migration that was applied is never changed, taken out or
- * put at another place, because then no two installations would have the same tables any more.
+ * What there is to do, from the migrations of the folder and what a host's ledger says was applied. Pure. A
+ * history that doesn't fit the ledger is refused by name: a migration that was applied is never changed,
+ * taken out or put at another place, because then no two installations would have the same tables any more.
  */
 import type { LedgerEntry } from './ledger.ts';
 import { type Migration, ORIGINS } from './migration.ts';
@@ -45,8 +45,8 @@ function refusalsOf(migrations: readonly Migration[], applied: readonly LedgerEn
     } else {
       refusals.push(
         `${file.name} was edited after ${entry.name} was applied on ${entry.appliedAt} (checksum ` +
-          `${file.checksum.slice(0, 12)}, applied was ${entry.checksum.slice(0, 12)}): undo the edit and put the change ` +
-          'into a new migration',
+          `${file.checksum.slice(0, 12)}, applied was ${entry.checksum.slice(0, 12)}): undo the edit ` +
+          'and put the change into a new migration',
       );
     }
   }

@@ -1,9 +1,9 @@
 /**
- * From the one text of a step to the statement for a topology and a server. Pure: the golden files in test/golden hold
- * what it gives for each topology.
+ * From the one text of a step to the statement for a topology and a server. Pure: the golden files in
+ * test/golden hold what it gives for each topology.
  *
- * Conditions are lines of their own: `-- @if <condition>`, `-- @else`, `-- @end`; they may nest. A step of which nothing
- * is left isn't run.
+ * Conditions are lines of their own: `-- @if <condition>`, `-- @else`, `-- @end`; they may nest. A step of
+ * which nothing is left isn't run.
  */
 import { ConfigurationError } from '../base/errors.ts';
 import { type Migration, type Step, type StepCost, type StepKind, isCondition } from './migration.ts';

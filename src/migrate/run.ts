@@ -1,9 +1,10 @@
 /**
- * Brings ClickHouse to the declared tables: `plan` says what would be done, `apply` does it, `status` says what was done.
- * Each host is looked at and written to by itself; its ledger lies on it.
+ * Brings ClickHouse to the declared tables: `plan` says what would be done, `apply` does it, `status` says
+ * what was done. Each host is looked at and written to by itself; its ledger lies on it.
  *
- * An interruption at any point is harmless: a migration is recorded after its last statement, and until then all of its
- * statements are run again by the next apply, which the format makes safe (IF NOT EXISTS, IF EXISTS).
+ * An interruption at any point is harmless: a migration is recorded after its last statement, and until
+ * then all of its statements are run again by the next apply, which the format makes safe (IF NOT EXISTS,
+ * IF EXISTS).
  */
 import { tickMs } from '../base/clock.ts';
 import { ConfigurationError, Fault } from '../base/errors.ts';
@@ -91,9 +92,10 @@ export async function migratePlan(context: MigrateContext): Promise<HostPlan[]> 
 }
 
 /**
- * Resolves once every host has every table. Hosts are done one after the other, so that a mistake reaches one only.
- * @throws ConfigurationError when the history of any host is refused (nothing is changed then) or a file can't be read,
- *   Fault when a statement fails, with the migration's name; what was done before it stays.
+ * Resolves once every host has every table. Hosts are done one after the other, so that a mistake reaches
+ * one only.
+ * @throws ConfigurationError when the history of any host is refused (nothing is changed then) or a file
+ *   can't be read, Fault when a statement fails, with the migration's name; what was done before it stays.
  */
 export async function migrateApply(context: MigrateContext): Promise<HostReport[]> {
   const migrations = readHistories(context.migrationsDir);

@@ -1,15 +1,24 @@
 /**
- * How long rows are kept is declared by the settings, not by history: after the migrations each table's real TTL is
- * compared with the settings and changed where it differs.
+ * How long rows are kept is declared by the settings, not by history: after the migrations each table's
+ * real TTL is compared with the settings and changed where it differs.
  *
- * The change recalculates the TTL of the parts that are there (materialize_ttl_after_modify = 1), or a shorter retention
- * would reach old rows only at their old date. With the tables' materialize_ttl_recalculate_only = 1 that reads the time
- * column of each part and writes its TTL file, not its rows.
+ * The change recalculates the TTL of the parts that are there (materialize_ttl_after_modify = 1), or a
+ * shorter retention would reach old rows only at their old date. With the tables'
+ * materialize_ttl_recalculate_only = 1 that reads the time column of each part and writes its TTL file, not
+ * its rows.
  */
-import { type ClickHouse, query, quoteName } from '../clickhouse/client.ts';
-import { literal } from './ledger.ts';
+import { type ClickHouse, query } from '../clickhouse/client.ts';
+import type { Signal } from '../model/signal.ts';
 import type { Migration, StepCost } from './migration.ts';
-import { type RenderContext, localName, localTableOf, ttlExpression, ttlOf } from './placeholders.ts';
+import {
+  type RenderContext,
+  fillPlaceholders,
+  localName,
+  localTableOf,
+  ttlExpression,
+  ttlOf,
+} from './placeholders.ts';
+import { literal } from './sql.ts';
 
 export const TTL_SETTINGS = { materialize_ttl_after_modify: 1 } as const;
 
@@ -25,7 +34,10 @@ export interface TtlChange {
 
 export interface TtlPlan {
   readonly changes: readonly TtlChange[];
-  /** Tables whose TTL was written by hand (moves between volumes, aggregation, another column): left as they are. */
+  /**
+   * Tables whose TTL was written by hand (moves between volumes, aggregation, another column): left as they
+   * are.
+   */
   readonly foreign: readonly string[];
 }
 
@@ -35,34 +47,41 @@ export async function planTtl(
   migrations: readonly Migration[],
   context: RenderContext,
 ): Promise<TtlPlan> {
-  const declared = migrations
-    .flatMap(({ steps }) => steps)
-    .flatMap(({ text }) => {
-      const table = localTableOf(text);
-      const ttl = ttlOf(text);
-      return table === undefined || ttl === undefined ? [] : [{ ...ttl, table: localName(table, context) }];
-    });
   const real = await readTtls(server, context.database);
   const changes: TtlChange[] = [];
   const foreign: string[] = [];
-  for (const { table, signal, expression } of declared) {
-    const from = real.get(table);
+  for (const [table, { signal, expression }] of declaredTtls(migrations)) {
+    const from = real.get(localName(table, context));
     if (from === undefined) continue;
     const to = ttlExpression(expression, context.retentionDays[signal]) ?? '';
     if (bare(from) === bare(to)) continue;
     if (isOurs(from, expression)) changes.push(changeOf(table, from, to, context));
-    else foreign.push(table);
+    else foreign.push(localName(table, context));
   }
   return { changes, foreign };
 }
 
-function changeOf(table: string, from: string, to: string, context: RenderContext): TtlChange {
-  const onCluster =
-    context.onCluster && context.cluster !== undefined ? ` ON CLUSTER ${literal(context.cluster)}` : '';
-  const alter = `ALTER TABLE ${quoteName(context.database)}.${quoteName(table)}${onCluster}`;
-  if (to === '') return { table, from, to, cost: 'instant', sql: `${alter} REMOVE TTL` };
-  const keepsLess = from === '' || daysOf(to) < daysOf(from);
-  return { table, from, to, cost: keepsLess ? 'drops' : 'instant', sql: `${alter} MODIFY TTL ${to}` };
+/** By table; where several migrations declare one, the last counts. */
+function declaredTtls(migrations: readonly Migration[]): Map<string, { signal: Signal; expression: string }> {
+  const declared = new Map<string, { signal: Signal; expression: string }>();
+  for (const { text } of migrations.flatMap(({ steps }) => steps)) {
+    const table = localTableOf(text);
+    const ttl = ttlOf(text);
+    if (table !== undefined && ttl !== undefined) declared.set(table, ttl);
+  }
+  return declared;
+}
+
+function changeOf(name: string, from: string, to: string, context: RenderContext): TtlChange {
+  const keepsLess = to !== '' && (from === '' || daysOf(to) < daysOf(from));
+  const action = to === '' ? 'REMOVE TTL' : `MODIFY TTL ${to}`;
+  return {
+    table: localName(name, context),
+    from,
+    to,
+    cost: keepsLess ? 'drops' : 'instant',
+    sql: fillPlaceholders(`ALTER TABLE {local:${name}} {on_cluster} ${action}`, context),
+  };
 }
 
 /** TTL of every MergeTree table of the database, empty where it has none. */

@@ -2,14 +2,17 @@
 import type { Table } from './signal.ts';
 
 /**
- * How the bytes of a fragment are laid out: `z1` is a zstd frame of one Native block with the columns of this version,
- * `r1` the same without compression. Fragments of different layouts never share a batch, so a gateway of another
- * version may run beside this one.
+ * How the bytes of a fragment are laid out: `z1` is a zstd frame of one Native block with the columns of this
+ * version, `r1` the same without compression. Fragments of different layouts never share a batch, so a
+ * gateway of another version may run beside this one.
  */
 export const LAYOUTS = ['z1', 'r1'] as const;
 export type Layout = (typeof LAYOUTS)[number];
 
-/** A finished block on its way into Redis. Whoever is handed a fragment owns `bytes` until the hand-off resolves. */
+/**
+ * A finished block on its way into Redis. Whoever is handed a fragment owns `bytes` until the hand-off
+ * resolves.
+ */
 export interface Fragment {
   readonly table: Table;
   readonly layout: Layout;

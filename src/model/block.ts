@@ -1,6 +1,7 @@
 /**
- * The open blocks of a signal: where requests are transcoded into, and what is taken out of them for a commit.
- * The interface stands here because the queue closes what the transcoder fills; `app` hands one to the other.
+ * The open blocks of a signal: where requests are transcoded into, and what is taken out of them for a
+ * commit. The interface stands here because the queue closes what the transcoder fills; `app` hands one to
+ * the other.
  */
 import type { Outcome } from './outcome.ts';
 import type { Table } from './signal.ts';
@@ -19,7 +20,8 @@ export interface OpenBlocks {
   /** About the size of the blocks that `close` would give, bytes. */
   readonly bytes: number;
   /**
-   * Appends every record of one Export<Signal>ServiceRequest in protobuf form. The request is only read during the call.
+   * Appends every record of one Export<Signal>ServiceRequest in protobuf form. The request is only read
+   * during the call.
    * @throws Malformed when the bytes are no such message; the open blocks are then as they were before.
    */
   append(request: Uint8Array): Outcome;

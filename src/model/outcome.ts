@@ -1,6 +1,8 @@
 /** What became of the records of one request, and what its client is told. Values, never exceptions. */
 
-/** Why a single record was refused although its request could be read. Closed: each is a label of a metric. */
+/**
+ * Why a single record was refused although its request could be read. Closed: each is a label of a metric.
+ */
 export const REJECT_REASONS = [
   'trace_id_invalid',
   'span_id_invalid',
@@ -13,11 +15,15 @@ export const REJECT_REASONS = [
 ] as const;
 export type RejectReason = (typeof REJECT_REASONS)[number];
 
-/** Things that were stored, but not quite as they were sent; the client is told with 0 rejected and a message. */
+/**
+ * Things that were stored, but not quite as they were sent; the client is told with 0 rejected and a message.
+ */
 export const WARNINGS = ['log_trace_id_dropped', 'log_span_id_dropped', 'metric_without_data'] as const;
 export type Warning = (typeof WARNINGS)[number];
 
-/** The count of a request's records: every record that was read is either accepted or rejected for one reason. */
+/**
+ * The count of a request's records: every record that was read is either accepted or rejected for one reason.
+ */
 export interface Outcome {
   readonly accepted: number;
   readonly rejected: number;
@@ -36,7 +42,8 @@ export function sumOutcomes(outcomes: readonly Outcome[]): Outcome {
     accepted += outcome.accepted;
     rejected += outcome.rejected;
     for (const [reason, count] of outcome.reasons) reasons.set(reason, (reasons.get(reason) ?? 0) + count);
-    for (const [warning, count] of outcome.warnings) warnings.set(warning, (warnings.get(warning) ?? 0) + count);
+    for (const [warning, count] of outcome.warnings)
+      warnings.set(warning, (warnings.get(warning) ?? 0) + count);
   }
   return { accepted, rejected, reasons, warnings };
 }
@@ -66,13 +73,17 @@ export const NEVER_REASONS = [
 export type NeverReason = (typeof NEVER_REASONS)[number];
 
 /**
- * The answer to a request.
- * `admit`: everything accepted is safe in Redis. `later`: nothing of it was stored, send it again after the delay.
- * `never`: nothing of it was stored, and sending it again will not help.
+ * The answer to a request. `admit`: everything accepted is safe in Redis. `later`: nothing of it was stored,
+ * send it again after the delay. `never`: nothing of it was stored, and sending it again will not help.
  */
 export type Verdict =
   | { readonly kind: 'admit'; readonly outcome: Outcome }
-  | { readonly kind: 'later'; readonly reason: LaterReason; readonly message: string; readonly retryAfterMs: number }
+  | {
+      readonly kind: 'later';
+      readonly reason: LaterReason;
+      readonly message: string;
+      readonly retryAfterMs: number;
+    }
   | { readonly kind: 'never'; readonly reason: NeverReason; readonly message: string };
 
 export function never(reason: NeverReason, message: string): Verdict {

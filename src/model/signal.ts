@@ -1,6 +1,6 @@
 /**
- * The three signals of OTLP that are stored, and the tables that each fills.
- * Names of tables and columns are those of the collector's ClickHouse exporter, so that its readers work unchanged.
+ * The three signals of OTLP that are stored, and the tables that each fills. Names of tables and columns are
+ * those of the collector's ClickHouse exporter, so that its readers work unchanged.
  */
 export const SIGNALS = ['traces', 'metrics', 'logs'] as const;
 export type Signal = (typeof SIGNALS)[number];

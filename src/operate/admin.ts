@@ -1,6 +1,6 @@
 /**
- * The admin port: /metrics for Prometheus, /health, /ready and /startup for Kubernetes. In: GET requests. Out: text or
- * JSON, 200 or 503. It shares nothing with the data ports, so it answers while they are full.
+ * The admin port: /metrics for Prometheus, /health, /ready and /startup for Kubernetes. In: GET requests.
+ * Out: text or JSON, 200 or 503. It shares nothing with the data ports, so it answers while they are full.
  */
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -20,7 +20,9 @@ export interface AdminOptions {
   readonly ready: CheckSource;
   /** Fails until the process has started. */
   readonly startup: CheckSource;
-  /** Brings gauges up to date that cost a round trip; called before each scrape, bounded by its own timeouts. */
+  /**
+   * Brings gauges up to date that cost a round trip; called before each scrape, bounded by its own timeouts.
+   */
   readonly refresh: () => Promise<void>;
 }
 
@@ -55,10 +57,12 @@ export async function listenAdmin(options: AdminOptions): Promise<AdminServer> {
 function listen(server: Server, { host, port }: Address): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
-      reject(new ConfigurationError(
-        `SLUICE_ADMIN_ADDR: ${host}:${port} can't be listened on (${error.code ?? error.message}); ` +
-          'end what uses it, or set another address',
-      ));
+      reject(
+        new ConfigurationError(
+          `SLUICE_ADMIN_ADDR: ${host}:${port} can't be listened on (${error.code ?? error.message}); ` +
+            'end what uses it, or set another address',
+        ),
+      );
     });
     server.listen({ host, port }, () => {
       server.removeAllListeners('error');
@@ -67,7 +71,11 @@ function listen(server: Server, { host, port }: Address): Promise<void> {
   });
 }
 
-async function answer(options: AdminOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function answer(
+  options: AdminOptions,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   const path = (request.url ?? '/').split('?')[0];
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     response.writeHead(405, { allow: 'GET, HEAD', 'content-type': 'text/plain' });

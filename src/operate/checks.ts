@@ -1,6 +1,6 @@
 /**
- * What decides whether this process is alive, started and ready: named checks, each with a figure and a limit, so that
- * an operator sees which one fails and by how much.
+ * What decides whether this process is alive, started and ready: named checks, each with a figure and a
+ * limit, so that an operator sees which one fails and by how much.
  */
 export interface Check {
   readonly name: string;

@@ -1,6 +1,7 @@
 /**
- * The batches in Redis. Enter: fragments. Leave: sealed batches, their bytes, and the books. Everything that changes
- * state is one script (lua/). Fails with the Faults of src/redis, and with `batch_*` when Redis lost a batch's bytes.
+ * The batches in Redis. Enter: fragments. Leave: sealed batches, their bytes, and the books. Everything that
+ * changes state is one script (lua/). Fails with the Faults of src/redis, and with `batch_*` when Redis lost
+ * a batch's bytes.
  */
 import { randomBytes } from 'node:crypto';
 import { assert, Fault, type Retry } from '../base/errors.ts';
@@ -37,7 +38,7 @@ export interface BatchStoreOptions {
   readonly logger: Logger;
 }
 
-/** About how much of a batch is asked for at once: this is what it costs in Redis' output buffer, per reader. */
+/** About how much of a batch is asked for at once: what a reader costs in Redis' output buffers. */
 const READ_BYTES = 1_048_576;
 /** Reading connections that are kept for later. */
 const IDLE_READERS_MAX = 8;
@@ -48,7 +49,7 @@ export class BatchStore {
   readonly #connection: LeanConnection;
   readonly #idleReaders: LeanConnection[] = [];
   readonly #queueBytes = new Map<number, number>();
-  /** Never used before and never again, even when Redis was emptied: ClickHouse would drop rows under an old token. */
+  /** Never used twice, even when Redis was emptied: ClickHouse would drop rows under an old token. */
   readonly #idSeed = randomBytes(12).toString('hex');
   #idCounter = 0;
   #closed = false;
@@ -68,7 +69,7 @@ export class BatchStore {
     return this.#connection;
   }
 
-  /** Resolves when Redis answers, rejects with a Fault when it didn't at the first try (it is tried on until `close`). */
+  /** Resolves when Redis answers; rejects with the Fault of the first try (it is tried on until `close`). */
   connect(): Promise<void> {
     return this.#connection.connect();
   }
@@ -88,20 +89,27 @@ export class BatchStore {
   }
 
   /**
-   * Appends the fragments to the open batches of their tables, all or none, and seals what reaches a bound. Resolves
-   * once Redis has them. The caller owns the fragments' bytes and must leave them as they are until then. After a
-   * Fault `redis_unavailable` they may have been stored or not: nobody may be told that they are safe.
+   * Appends the fragments to the open batches of their tables, all or none, and seals what reaches a bound.
+   * Resolves once Redis has them. The caller owns the fragments' bytes and must leave them as they are until
+   * then. After a Fault `redis_unavailable` they may have been stored or not: nobody may be told that they
+   * are safe.
    */
   async append(shard: number, fragments: readonly Fragment[], items: Items): Promise<AppendResult> {
     assert(fragments.length > 0, 'an append has fragments');
     let rows = 0;
     const parts: CommandPart[] = [];
     for (const fragment of fragments) {
-      assert(signalOf(fragment.table) === items.signal && fragment.rows > 0, 'fragments hold rows of their signal');
+      assert(
+        signalOf(fragment.table) === items.signal && fragment.rows > 0,
+        'a fragment has rows of its signal',
+      );
       rows += fragment.rows;
       parts.push(`${fragment.table}:${fragment.layout}`, fragment.rows, fragment.bytes);
     }
-    assert(rows === items.accepted, `as many items as rows: ${items.accepted} and ${rows} of ${items.signal}`);
+    assert(
+      rows === items.accepted,
+      `${items.accepted} items are as many rows, not ${rows} (${items.signal})`,
+    );
     const { rowsMax, bytesMax, ageMsMax } = this.#batch;
     const head = [this.#nextIdBase(), items.signal, rows, rowsMax, bytesMax, ageMsMax];
     return this.#sealing(shard, await this.#run('append', shard, [...head, ...parts]));
@@ -109,7 +117,8 @@ export class BatchStore {
 
   /** Seals the open batches that reached the age bound. */
   async sealDue(shard: number): Promise<AppendResult> {
-    return this.#sealing(shard, await this.#run('sealDue', shard, [this.#nextIdBase(), this.#batch.ageMsMax]));
+    const args = [this.#nextIdBase(), this.#batch.ageMsMax];
+    return this.#sealing(shard, await this.#run('sealDue', shard, args));
   }
 
   /**
@@ -122,12 +131,13 @@ export class BatchStore {
   }
 
   /**
-   * Sets a batch aside that can never be written: its bytes and description stay in Redis, with the reason (a short
-   * word) and the message. Resolves with false when it was finished or buried before.
+   * Sets a batch aside that can never be written: its bytes and description stay in Redis, with the reason (a
+   * short word) and the message. Resolves with false when it was finished or buried before.
    */
   async bury(batch: SealedBatch, reason: string, message: string): Promise<boolean> {
     const why = JSON.stringify({ reason, message, buriedAt: new Date().toISOString() });
-    return (await this.#run('bury', batch.shard, [batch.id, signalOf(batch.table), batch.rows, batch.bytes, why])) === 1;
+    const args = [batch.id, signalOf(batch.table), batch.rows, batch.bytes, why];
+    return (await this.#run('bury', batch.shard, args)) === 1;
   }
 
   /** The books of a shard at one moment; per signal, accepted = written + waiting + dead. */
@@ -143,14 +153,25 @@ export class BatchStore {
     return texts(reply);
   }
 
+  /** The sealed batches that have waited longest. */
+  async oldest(shard: number, limit: number): Promise<SealedBatch[]> {
+    const ids = await this.sealedIds(shard, limit);
+    if (ids.length === 0) return [];
+    const descriptions = await this.#connection.command(['HMGET', `${keyPrefix(shard)}meta`, ...ids]);
+    assert(Array.isArray(descriptions), 'HMGET answers with an array');
+    // A batch that is finished between the two questions has no description any more.
+    const flat = ids.flatMap((id, i) => (typeof descriptions[i] === 'string' ? [id, descriptions[i]] : []));
+    return this.#describe(shard, flat);
+  }
+
   /** Whether the batch still waits to be written: false once it was finished or buried. */
   async isSealed(batch: SealedBatch): Promise<boolean> {
     return (await this.#connection.command(['ZSCORE', `${keyPrefix(batch.shard)}sealed`, batch.id])) !== null;
   }
 
   /**
-   * One page of the sealed batches, oldest first, that are older than `ageMsMin`: how many there were, and those of
-   * them that have no job. Descriptions that can't be read are left to a version that can, and returned as ids.
+   * One page of the sealed batches, oldest first, that are older than `ageMsMin`: how many there were, and
+   * those of them that have no job, without those that another version has to read.
    */
   async orphans(shard: number, ageMsMin: number, offset: number, limit: number): Promise<Orphans> {
     const reply = await this.#run('orphans', shard, [jobKeyPrefix(shard), ageMsMin, offset, limit]);
@@ -159,12 +180,12 @@ export class BatchStore {
   }
 
   /**
-   * The bytes of a batch in the order of its fragments, as views that the reader owns; none at all for a batch that was
-   * finished or buried meanwhile. Reads at the pace of the reader (well under 1 MiB lies in between) over a connection
-   * of its own, which breaks when the reader leaves early.
-   * @throws Fault `batch_incomplete` before the first byte (never) when Redis does not have every fragment of a batch
-   * that waits, and at the end (here: another writer may just have finished it) when bytes are missing. An insert must
-   * not be completed then.
+   * The bytes of a batch in the order of its fragments, as views that the reader owns; none at all for a
+   * batch that was finished or buried meanwhile. Reads at the pace of the reader (well under 1 MiB lies in
+   * between) over a connection of its own, which breaks when the reader leaves early.
+   * @throws Fault `batch_incomplete` before the first byte (never) when Redis does not have every fragment of
+   * a batch that waits, and at the end (here: another writer may just have finished it) when bytes are
+   * missing. An insert must not be completed then.
    */
   async *fragments(batch: SealedBatch): AsyncGenerator<Uint8Array, void, undefined> {
     const reader = await this.#takeReader();
@@ -201,7 +222,7 @@ export class BatchStore {
   #sealing(shard: number, reply: Reply): AppendResult {
     assert(Array.isArray(reply), 'append and sealDue answer with an array');
     const [queueBytes, openAgeMs, ...sealed] = reply;
-    assert(typeof queueBytes === 'number' && typeof openAgeMs === 'number', 'append and sealDue answer with figures');
+    assert(typeof queueBytes === 'number' && typeof openAgeMs === 'number', 'the answer begins with figures');
     this.#queueBytes.set(shard, queueBytes);
     return {
       sealed: this.#describe(shard, texts(sealed)),
@@ -210,7 +231,7 @@ export class BatchStore {
     };
   }
 
-  /** Batches from a flat list of ids and descriptions. One that this version can't read is left alone, and said so. */
+  /** Batches from a flat list of ids and descriptions. One that this version can't read is left alone. */
   #describe(shard: number, flat: readonly string[]): SealedBatch[] {
     const batches: SealedBatch[] = [];
     for (let i = 0; i + 1 < flat.length; i += 2) {

@@ -1,10 +1,11 @@
 /**
- * Group commit, one per signal. Enter: requests. Leave: one append to Redis for all requests that came while the append
- * before was under way. Nothing waits when idle, and groups grow by themselves under load.
+ * Group commit, one per signal. Enter: requests. Leave: one append to Redis for all requests that came while
+ * the append before was under way. Nothing waits when idle, and groups grow by themselves under load.
  *
- *   submit → open blocks → (closed, compressed) → the group's fragments → store.append → every promise of the group
+ *   submit → open blocks → (closed, compressed) → the group's fragments → store.append → its promises
  *
- * A request is acknowledged with its group, never before. A group that fails is gone as a whole: its clients send again.
+ * A request is acknowledged with its group, never before. A group that fails is gone as a whole: its clients
+ * send again.
  */
 import { tickMs } from '../base/clock.ts';
 import type { Instruments } from '../metrics/instruments.ts';
@@ -14,7 +15,9 @@ import type { Outcome } from '../model/outcome.ts';
 import type { Signal } from '../model/signal.ts';
 import type { AppendResult, Items } from './batch-store.ts';
 
-/** Makes the stored form of a block. The result is newly allocated; the block is read during the call only. */
+/**
+ * Makes the stored form of a block. The result is newly allocated; the block is only read during the call.
+ */
 export interface BlockCompressor {
   readonly layout: Layout;
   compress(block: Uint8Array): Uint8Array;
@@ -25,7 +28,9 @@ export interface GroupCommitOptions {
   readonly shard: number;
   readonly blocks: OpenBlocks;
   readonly compressor: BlockCompressor;
-  readonly store: { append(shard: number, fragments: readonly Fragment[], items: Items): Promise<AppendResult> };
+  readonly store: {
+    append(shard: number, fragments: readonly Fragment[], items: Items): Promise<AppendResult>;
+  };
   /** Open blocks of about this size become fragments of the group without waiting for its commit. */
   readonly fragmentBytesMax: number;
   /** What the append did: sealed batches want jobs. Must return at once. */
@@ -66,10 +71,9 @@ export class GroupCommit {
   }
 
   /**
-   * Stores the records of one Export<Signal>ServiceRequest (protobuf; only read during the call). Resolves once they
-   * are in Redis, at once when there are none.
-   * Rejects with Malformed (this request alone) or with the Fault of the commit, the same for its whole group: then
-   * nothing may be assumed to be stored.
+   * Stores the records of one Export<Signal>ServiceRequest (protobuf; only read during the call). Resolves
+   * once they are in Redis, at once when there are none. Rejects with Malformed (this request alone) or with
+   * the Fault of the commit, the same for its whole group: then nothing may be assumed to be stored.
    */
   async submit(request: Uint8Array): Promise<Outcome> {
     const { blocks, fragmentBytesMax } = this.#options;
@@ -84,8 +88,9 @@ export class GroupCommit {
   }
 
   /**
-   * Stores fragments that were made elsewhere, with the group that is open. They hold the records that `outcome`
-   * counts as accepted, and belong to the commit until the promise settles. Resolves and rejects as `submit`.
+   * Stores fragments that were made elsewhere, with the group that is open. They hold the records that
+   * `outcome` counts as accepted, and belong to the commit until the promise settles. Resolves and rejects as
+   * `submit`.
    */
   async submitFragments(fragments: readonly Fragment[], outcome: Outcome): Promise<Outcome> {
     if (outcome.accepted === 0) return outcome;
@@ -96,7 +101,10 @@ export class GroupCommit {
     return stored;
   }
 
-  /** Resolves when nothing is open and nothing under way. Does not keep new requests out: that is the door's work. */
+  /**
+   * Resolves when nothing is open and nothing under way. Does not keep new requests out: that is the door's
+   * work.
+   */
   drain(): Promise<void> {
     if (!this.#running) return Promise.resolve();
     return new Promise((resolve) => this.#drained.push(resolve));
@@ -104,11 +112,14 @@ export class GroupCommit {
 
   #join(outcome: Outcome): Promise<Outcome> {
     this.#group.accepted += outcome.accepted;
-    const stored = new Promise<Outcome>((resolve, reject) => this.#group.waiters.push({ outcome, resolve, reject }));
+    const stored = new Promise<Outcome>((resolve, reject) =>
+      this.#group.waiters.push({ outcome, resolve, reject }),
+    );
     if (!this.#running) {
       this.#running = true;
-      // Not sooner: setImmediate comes after all sockets that are readable in this turn of the event loop, so that
-      // requests that arrived together share the first commit too. It costs an idle gateway no measurable time.
+      // Not sooner: setImmediate comes after all sockets that are readable in this turn of the event loop, so
+      // that requests that arrived together share the first commit too. It costs an idle gateway no
+      // measurable time.
       setImmediate(() => void this.#run());
     }
     return stored;
@@ -168,7 +179,10 @@ export class GroupCommit {
     this.#group.fragmentBytes += fragment.bytes.byteLength;
   }
 
-  /** A full group waits for its turn; only possible when its blocks are closed, so that nobody's rows are divided. */
+  /**
+   * A full group waits for its turn; only possible when its blocks are closed, so that nobody's rows are
+   * divided.
+   */
   #startNextWhenFull(): void {
     if (this.#group.fragmentBytes < COMMIT_BYTES_MAX) return;
     this.#full.push(this.#group);

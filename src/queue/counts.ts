@@ -1,4 +1,4 @@
-/** The books of a shard, as the script lua/counts.lua gives them. Items are rows: each accepted record is one. */
+/** The books of a shard, as lua/counts.lua gives them. Items are rows: each accepted record is one. */
 import { assert } from '../base/errors.ts';
 import { SIGNALS, type Signal } from '../model/signal.ts';
 import type { Reply } from '../redis/replies.ts';
@@ -9,7 +9,7 @@ export interface ItemCounts {
   readonly written: number;
   readonly waiting: number;
   readonly dead: number;
-  /** When the newest item that was written had been acknowledged, ms since 1970; `undefined` before the first. */
+  /** When the newest written item had been acknowledged, ms since 1970; `undefined` before the first. */
   readonly newestWrittenAtMs: number | undefined;
 }
 
@@ -29,7 +29,8 @@ export interface ShardCounts {
 export function parseCounts(reply: Reply): ShardCounts {
   assert(Array.isArray(reply), 'counts answers with an array');
   const [nowMs, sealedBatches, oldestSealedMs, oldestOpenMs] = reply.slice(0, 4).map(Number);
-  assert(nowMs !== undefined && oldestSealedMs !== undefined && oldestOpenMs !== undefined, 'counts begins with times');
+  const complete = nowMs !== undefined && oldestSealedMs !== undefined && oldestOpenMs !== undefined;
+  assert(complete, 'counts begins with times');
   const fields = new Map<string, number>();
   for (let i = 4; i + 1 < reply.length; i += 2) fields.set(String(reply[i]), Number(reply[i + 1]));
   const ageOf = (sinceMs: number) => (sinceMs < 0 ? undefined : Math.max(0, nowMs - sinceMs));

@@ -1,7 +1,7 @@
 /**
- * A BullMQ job per sealed batch: BullMQ spreads them over the writers, brings back those of a writer that died and
- * delays those that failed. A job holds the batch's description, never its payload, and its id is the batch's: adding
- * it twice adds it once. Losing a job loses nothing, the sweep adds it again.
+ * A BullMQ job per sealed batch: BullMQ spreads them over the writers, brings back those of a writer that
+ * died and delays those that failed. A job holds the batch's description, never its payload, and its id is
+ * the batch's: adding it twice adds it once. Losing a job loses nothing, the sweep adds it again.
  */
 import { type Job, Queue, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
@@ -12,15 +12,15 @@ import type { Settings } from '../config/settings.ts';
 import { LAYOUTS, type SealedBatch } from '../model/batch.ts';
 import { isTable } from '../model/signal.ts';
 import { connectRedis, connectRedisForWorker } from '../redis/connection.ts';
-import { unavailable } from '../redis/faults.ts';
+import { faultOfReply, unavailable } from '../redis/faults.ts';
 import { backoffMs } from './backoff.ts';
 import { QUEUE_NAME, shardTag } from './keys.ts';
 
 /** A job is tried until its batch is written or buried: there is no last attempt. */
 const ATTEMPTS_MAX = Number.MAX_SAFE_INTEGER;
 /**
- * A writer that is alive renews its locks at half this time. One that died is noticed after at most this and one
- * check for stalled jobs: its batches are with another writer after 11 s at the latest.
+ * A writer that is alive renews its locks at half this time. One that died is noticed after at most this and
+ * one check for stalled jobs: its batches are with another writer after 11 s at the latest.
  */
 const LOCK_MS = 8_000;
 const STALLED_CHECK_MS = 3_000;
@@ -61,10 +61,11 @@ export class JobQueue {
     this.#queue.on('error', (error) => options.logger.debug({ reason: error.message }, 'job queue'));
   }
 
-  /** Adds a job for each batch that has none yet. Rejects with Fault `redis_unavailable`: the sweep will add them. */
+  /** Adds a job for each batch that has none. Rejects with Fault `redis_unavailable`; the sweep mends it. */
   async add(batches: readonly SealedBatch[]): Promise<void> {
     try {
-      await this.#queue.addBulk(batches.map((data) => ({ name: data.table, data, opts: { jobId: data.id } })));
+      const jobs = batches.map((data) => ({ name: data.table, data, opts: { jobId: data.id } }));
+      await this.#queue.addBulk(jobs);
     } catch (error) {
       throw unavailable(`could not add jobs: ${messageOf(error)}`, error);
     }
@@ -75,7 +76,8 @@ export class JobQueue {
     const { shard, logger } = this.#options;
     const adding = this.add(batches)
       .catch((error) => {
-        logger.warn({ shard, batches: batches.length, reason: messageOf(error) }, 'jobs are left to the sweep');
+        const reason = messageOf(error);
+        logger.warn({ shard, batches: batches.length, reason }, 'jobs are left to the sweep');
       })
       .finally(() => this.#adding.delete(adding));
     this.#adding.add(adding);
@@ -94,22 +96,31 @@ export interface JobWorkerOptions {
   readonly write: Settings['write'];
   readonly shard: number;
   /**
-   * Writes one batch. Its promise settles when the job is over: resolved, it is removed; rejected, whatever the error,
-   * the batch comes again after a delay. May be called for a batch that was written before.
+   * Writes one batch. Its promise settles when the job is over: resolved, it is removed; rejected, whatever
+   * the error, the batch comes again after a delay. May be called for a batch that was written before, or is
+   * just being written by another writer.
    */
   readonly handle: (batch: SealedBatch) => Promise<unknown>;
+  /** Where batches are found while Redis is too full to give out jobs; without it, that is waited out. */
+  readonly store?: { oldest(shard: number, limit: number): Promise<readonly SealedBatch[]> };
   readonly logger: Logger;
 }
 
 /** Takes a shard's jobs, up to `write.insertsInFlightMax` at once, from its construction on. */
 export class JobWorker {
+  readonly #options: JobWorkerOptions;
   readonly #redis: Redis;
   readonly #worker: Worker<SealedBatch>;
+  /** Ids of the batches that are being written here. */
+  readonly #active = new Set<string>();
+  readonly #closing = new AbortController();
+  #resting = false;
 
   constructor(options: JobWorkerOptions) {
-    const { redis, write, shard, handle, logger } = options;
+    const { redis, write, shard, logger } = options;
+    this.#options = options;
     this.#redis = connectRedisForWorker(redis, logger);
-    this.#worker = new Worker<SealedBatch>(QUEUE_NAME, (job: Job<unknown>) => handle(batchOfJob(job)).then(() => null), {
+    this.#worker = new Worker<SealedBatch>(QUEUE_NAME, (job: Job<unknown>) => this.#handle(batchOfJob(job)), {
       connection: this.#redis,
       prefix: shardTag(shard),
       concurrency: write.insertsInFlightMax,
@@ -117,23 +128,76 @@ export class JobWorker {
       stalledInterval: STALLED_CHECK_MS,
       maxStalledCount: ATTEMPTS_MAX,
       runRetryDelay: FETCH_RETRY_MS,
-      settings: { backoffStrategy: (made?: number) => backoffMs(made ?? 1, write.retryMsMin, write.retryMsMax) },
+      settings: {
+        backoffStrategy: (made?: number) => backoffMs(made ?? 1, write.retryMsMin, write.retryMsMax),
+      },
     });
-    this.#worker.on('error', (error) => logger.debug({ shard, reason: error.message }, 'job worker'));
+    this.#worker.on('error', (error) => {
+      logger.debug({ shard, reason: error.message }, 'job worker');
+      void this.#rest(error);
+    });
     this.#worker.on('failed', (job, error) => {
-      logger.debug({ shard, batch: job?.id, attempts: job?.attemptsMade, reason: error.message }, 'a batch comes again');
+      const { id, attemptsMade } = job ?? {};
+      logger.debug({ shard, batch: id, attemptsMade, reason: error.message }, 'a batch comes again');
     });
     this.#worker.on('stalled', (id) => logger.info({ shard, batch: id }, "took over a dead writer's batch"));
   }
 
   /**
-   * Takes no further jobs and waits for the running ones, at most `msMax`. Jobs that run longer are let go: another
-   * writer takes them when their locks run out. To hand them back sooner, let the handler reject.
+   * Takes no further jobs and waits for the running ones, at most `msMax`. Jobs that run longer are let go:
+   * another writer takes them when their locks run out. To hand them back sooner, let the handler reject.
    */
   async close(msMax: number): Promise<void> {
+    this.#closing.abort();
     const ended = await within(msMax, this.#worker.close());
     if (!ended) await within(msMax, this.#worker.disconnect());
     this.#redis.disconnect();
+  }
+
+  async #handle(batch: SealedBatch): Promise<void> {
+    this.#active.add(batch.id);
+    try {
+      await this.#options.handle(batch);
+    } finally {
+      this.#active.delete(batch.id);
+    }
+  }
+
+  /**
+   * After Redis refused to give out a job (full, loading, read-only, busy): BullMQ would ask again at once
+   * and for ever, so it has to be held back. A full Redis refuses until somebody empties it, which only
+   * writers do: therefore they take the oldest batches without a job then.
+   */
+  async #rest(error: Error): Promise<void> {
+    const { code } = faultOfReply(error.message);
+    if (code === 'redis_error' || this.#resting || this.#closing.signal.aborted) return;
+    this.#resting = true;
+    try {
+      await this.#worker.pause(true);
+      const wrote = code === 'redis_full' && (await this.#writeOldest());
+      if (!wrote) await sleep(FETCH_RETRY_MS, this.#closing.signal);
+      if (!this.#closing.signal.aborted) await this.#worker.resume();
+    } finally {
+      this.#resting = false;
+    }
+  }
+
+  /** Resolves with whether there is more room now. */
+  async #writeOldest(): Promise<boolean> {
+    const { store, shard, write, logger } = this.#options;
+    try {
+      const limit = write.insertsInFlightMax + this.#active.size;
+      const oldest = (await store?.oldest(shard, limit)) ?? [];
+      const batches = oldest.filter(({ id }) => !this.#active.has(id));
+      const count = batches.length;
+      if (count > 0) logger.warn({ shard, batches: count }, 'Redis is full: writing without jobs');
+      const written = await Promise.allSettled(batches.map((batch) => this.#handle(batch)));
+      return written.some(({ status }) => status === 'fulfilled');
+    } catch (error) {
+      if (!(error instanceof Fault)) throw error;
+      logger.debug({ shard, reason: error.message }, 'could not look for the oldest batches');
+      return false;
+    }
   }
 }
 

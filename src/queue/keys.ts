@@ -1,4 +1,4 @@
-/** Names in Redis. Every key of a shard stands behind one hash tag, so that a shard lives in one slot of a cluster. */
+/** Names in Redis. Every key of a shard has one hash tag, so that the shard is one slot of a cluster. */
 import { Fault } from '../base/errors.ts';
 import { LAYOUTS, type SealedBatch } from '../model/batch.ts';
 import { isTable } from '../model/signal.ts';
@@ -25,15 +25,17 @@ export function jobKeyPrefix(shard: number): string {
 }
 
 /**
- * Reads what the scripts wrote about a sealed batch: table, layout, rows, bytes, fragments, sealed at, newest at.
+ * Reads what lua/common.lua wrote about a sealed batch: table, layout, rows, bytes, fragments and two times.
  * @throws Fault `batch_unreadable` when it is something else, such as what a newer version writes.
  */
 export function parseDescription(shard: number, id: string, description: string): SealedBatch {
   const [table = '', layoutName = '', ...figures] = description.split(' ');
   const layout = LAYOUTS.find((known) => known === layoutName);
   const [rows, bytes, fragments, sealedAtMs, newestAtMs] = figures.map(Number);
-  if (!isTable(table) || layout === undefined || figures.length !== 5 || !figures.every((text) => /^\d+$/.test(text))) {
-    throw new Fault('batch_unreadable', 'elsewhere', `batch ${id} of shard ${shard} is described as '${description}'`);
+  const complete = figures.length === 5 && figures.every((text) => /^\d+$/.test(text));
+  if (!isTable(table) || layout === undefined || !complete) {
+    const message = `batch ${id} of shard ${shard} is described as '${description}'`;
+    throw new Fault('batch_unreadable', 'elsewhere', message);
   }
   return {
     id,

@@ -1,10 +1,11 @@
-/** The scripts that change the queue's state in Redis: each change is one of them, with its contract on top of its text. */
+/** The scripts of lua/: each change of the queue's state is one of them, with its contract on top. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Script } from '../redis/scripts.ts';
 
 function load(...names: string[]): Script {
-  return new Script(names.map((name) => readFileSync(join(import.meta.dirname, 'lua', `${name}.lua`), 'utf8')).join('\n'));
+  const files = names.map((name) => join(import.meta.dirname, 'lua', `${name}.lua`));
+  return new Script(files.map((file) => readFileSync(file, 'utf8')).join('\n'));
 }
 
 export const SCRIPTS = {

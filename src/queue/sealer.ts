@@ -1,6 +1,6 @@
 /**
- * Seals by age. While requests come, the append does it; when they stop, somebody has to look. After each append this
- * one knows how long the oldest open batch has been collecting, and looks again when it is due.
+ * Seals by age. While requests come, the append does it; when they stop, somebody has to look. After each
+ * append this one knows how long the oldest open batch has been collecting, and looks again when it is due.
  * If this process dies first, the sweep of any writer does it.
  */
 import { Fault } from '../base/errors.ts';
@@ -13,7 +13,7 @@ export interface SealerOptions {
   readonly shard: number;
   readonly ageMsMax: number;
   readonly store: { sealDue(shard: number): Promise<AppendResult> };
-  /** Batches that this process sealed: makes jobs for them. Must return at once; what it fails to do the sweep does. */
+  /** Makes jobs for batches that were sealed. Must return at once; what it fails to do the sweep does. */
   readonly onSealed: (batches: readonly SealedBatch[]) => void;
   readonly instruments: Pick<Instruments, 'batchesSealed'>;
   readonly logger: Logger;
@@ -33,7 +33,9 @@ export class Sealer {
     this.#options = options;
   }
 
-  /** Takes the result of an append (or of a look of its own): hands on what was sealed and plans the next look. */
+  /**
+   * Takes the result of an append (or of a look of its own): hands on what was sealed, plans the next look.
+   */
   stored(result: AppendResult): void {
     const { onSealed, instruments, ageMsMax } = this.#options;
     for (const { table } of result.sealed) instruments.batchesSealed.inc({ table });

@@ -1,6 +1,7 @@
 /**
- * Finds what fell through: open batches that nobody sealed in time, and sealed batches without a job, because the
- * process that sealed them died before it added one, or Redis lost it. Every writer sweeps; doing it twice does nothing.
+ * Finds what fell through: open batches that nobody sealed in time, and sealed batches without a job, because
+ * the process that sealed them died before it added one, or Redis lost it. Every writer sweeps; doing it
+ * twice does nothing.
  */
 import { sleep } from '../base/clock.ts';
 import { Fault } from '../base/errors.ts';

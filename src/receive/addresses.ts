@@ -14,8 +14,11 @@ const REASONS: ReadonlyMap<string, string> = new Map([
 export function cannotListen(setting: string, addr: Address, error: unknown): ConfigurationError {
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
   const reason = REASONS.get(code) ?? messageOf(error);
-  const wanted = `set ${setting} to a free address, such as 127.0.0.1:${addr.port === 65_535 ? 65_534 : addr.port + 1}`;
-  return new ConfigurationError(`${setting}: cannot listen on ${addr.host}:${addr.port}: ${reason}; ${wanted}`);
+  const example = code === 'EADDRINUSE' ? `${addr.host}:${addr.port ^ 1}` : '0.0.0.0:14318';
+  const wanted = `set ${setting} to a free address, such as ${example}`;
+  return new ConfigurationError(
+    `${setting}: cannot listen on ${addr.host}:${addr.port}: ${reason}; ${wanted}`,
+  );
 }
 
 /** For a listener that only says that it failed: tries the address itself to learn why. */
@@ -24,7 +27,9 @@ export function whyNotListen(setting: string, addr: Address): Promise<Configurat
     const probe = createServer();
     probe.once('error', (error) => resolve(cannotListen(setting, addr, error)));
     probe.listen({ host: addr.host, port: addr.port, exclusive: true }, () => {
-      probe.close(() => resolve(cannotListen(setting, addr, new Error('the address was taken a moment ago'))));
+      probe.close(() =>
+        resolve(cannotListen(setting, addr, new Error('the address was taken a moment ago'))),
+      );
     });
   });
 }

@@ -1,9 +1,11 @@
 /**
- * What a client is told: the only file that knows status codes, of HTTP and of gRPC (OTLP.md, rows 3 to 11 and 17 to 22).
+ * What a client is told: the only file that knows status codes, of HTTP and of gRPC (docs/otlp.md, rows 3 to
+ * 11 and 17 to 22).
  *
- * Enters: what became of a request. Leaves: a status with its body in the request's own encoding.
- * The rule that everything hangs on: clients retry only HTTP 429, 502, 503, 504 and a few gRPC codes, and throw their
- * data away at any other. So what could pass later is 503 + Retry-After or UNAVAILABLE + RetryInfo, nothing else is.
+ * Enters: what became of a request. Leaves: a status with its body in the request's own encoding. The rule
+ * that everything hangs on: clients retry only HTTP 429, 502, 503, 504 and a few gRPC codes, and throw their
+ * data away at any other. So what could pass later is 503 + Retry-After or UNAVAILABLE + RetryInfo, nothing
+ * else is.
  */
 import { ITEM_NAMES, type Signal } from '../model/signal.ts';
 import type { NeverReason, Outcome, Verdict } from '../model/outcome.ts';
@@ -87,8 +89,8 @@ export const CONTENT_TYPES: Readonly<Record<BodyFormat, string>> = {
 };
 
 /**
- * Longest message to a client, bytes of UTF-8. Row 4 asks for less than 4 MiB, but a gRPC message travels in a header,
- * up to three times as long, and stock clients take 8 KiB of those.
+ * Longest message to a client, bytes of UTF-8. Row 4 asks for less than 4 MiB, but a gRPC message travels in
+ * a header, up to three times as long, and stock clients take 8 KiB of those.
  */
 export const MESSAGE_BYTES_MAX = 1024;
 
@@ -104,7 +106,12 @@ const FULL_SUCCESS: Readonly<Record<BodyFormat, HttpAnswer>> = {
   json: httpOk('json', '{}'),
   text: httpOk('text', ''),
 };
-const GRPC_FULL_SUCCESS: GrpcAnswer = { code: OK.grpc, message: '', details: undefined, frame: frameOf(Buffer.alloc(0)) };
+const GRPC_FULL_SUCCESS: GrpcAnswer = {
+  code: OK.grpc,
+  message: '',
+  details: undefined,
+  frame: frameOf(Buffer.alloc(0)),
+};
 
 /** The answer over HTTP. `format` is that of the request; `text` when it is none that OTLP knows. */
 export function httpAnswer(reply: Reply, signal: Signal, format: BodyFormat): HttpAnswer {
@@ -118,9 +125,16 @@ export function httpAnswer(reply: Reply, signal: Signal, format: BodyFormat): Ht
   }
   const { http, grpc } = codesOf(reply);
   const message = shorten(messageOf(reply));
-  const retryAfterSeconds = 'retryAfterMs' in reply ? Math.max(1, Math.ceil(reply.retryAfterMs / 1000)) : undefined;
+  const retryAfterSeconds =
+    'retryAfterMs' in reply ? Math.max(1, Math.ceil(reply.retryAfterMs / 1000)) : undefined;
   const body = statusBody(grpc, message, format);
-  return { status: `${http} ${PHRASES[http]}`, code: http, contentType: CONTENT_TYPES[format], body, retryAfterSeconds };
+  return {
+    status: `${http} ${PHRASES[http]}`,
+    code: http,
+    contentType: CONTENT_TYPES[format],
+    body,
+    retryAfterSeconds,
+  };
 }
 
 /** The answer over gRPC. */

@@ -1,11 +1,11 @@
 /**
- * Where bodies are put together that arrive in pieces: buffers in classes of powers of two, used again and again, since
- * a fresh one per body is garbage outside of the heap that forces full collections (PERFORMANCE.md, "Garbage").
+ * Where bodies are put together that arrive in pieces: buffers in classes of powers of two, used again and
+ * again, since a fresh one per body is garbage outside of the heap, which forces full collections.
  */
 
 /** Small, since a thousand slow clients that have sent one byte each hold one each. */
 const CLASS_BYTES_MIN = 4 * 1024;
-/** Larger ones are rare: they are allocated and let go, so that one huge request doesn't stay in memory for ever. */
+/** Larger ones are rare: they are let go after use, so that one huge request doesn't stay in memory. */
 const CLASS_BYTES_MAX = 4 * 1024 * 1024;
 /** What the pool keeps while nobody uses it. */
 const IDLE_BYTES_MAX = 32 * 1024 * 1024;
@@ -40,7 +40,9 @@ export class BufferPool {
   }
 }
 
-/** One body that arrives in pieces. What is allocated follows what has arrived, never only what was declared. */
+/**
+ * One body that arrives in pieces. What is allocated follows what has arrived, never only what was declared.
+ */
 export class PooledBody {
   readonly #pool: BufferPool;
   /** 0 when unknown. */
@@ -79,7 +81,8 @@ export class PooledBody {
   #withRoomFor(length: number): Buffer {
     const old = this.#buffer;
     if (old !== undefined && old.length >= length) return old;
-    const hint = this.#declaredBytes >= length ? Math.min(this.#declaredBytes, TRUST_FACTOR * length) : 2 * length;
+    const hint =
+      this.#declaredBytes >= length ? Math.min(this.#declaredBytes, TRUST_FACTOR * length) : 2 * length;
     const grown = this.#pool.take(hint);
     if (old !== undefined) {
       grown.set(old.subarray(0, this.#length));

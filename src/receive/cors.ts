@@ -1,6 +1,7 @@
 /**
- * Cross-origin requests of browsers (the Fetch standard, "CORS protocol"). OTLP says nothing about them; nothing is
- * allowed unless the operator lists origins (SLUICE_RECEIVE_CORS_ORIGINS), and nothing is said to those not listed.
+ * Cross-origin requests of browsers (the Fetch standard, "CORS protocol"). OTLP says nothing about them;
+ * nothing is allowed unless the operator lists origins (SLUICE_RECEIVE_CORS_ORIGINS), and nothing is said to
+ * those not listed.
  */
 
 export type Header = readonly [name: string, value: string];
@@ -25,7 +26,10 @@ export class Cors {
     return this.#origins.size > 0;
   }
 
-  /** For every answer, errors too: a page can only read what carries these. `origin` is empty when there was none. */
+  /**
+   * For every answer, errors too: a page can only read what carries these. `origin` is empty when there was
+   * none.
+   */
   headers(origin: string): readonly Header[] {
     if (!this.enabled) return NONE;
     if (this.#any) return origin === '' ? NONE : allow('*');

@@ -1,4 +1,7 @@
-/** What a listener counts. Series are looked up once each: naming labels anew costs more than all the rest of counting. */
+/**
+ * What a listener counts. Series are looked up once each: naming labels anew costs more than all the rest of
+ * counting.
+ */
 import type { Instruments } from '../metrics/instruments.ts';
 import type { Signal } from '../model/signal.ts';
 import type { Reply } from './answer.ts';
@@ -33,7 +36,9 @@ export class Counts {
     this.#connections.dec();
   }
 
-  /** Once per request, when its answer is given or can no longer be. `code` is the status of the transport. */
+  /**
+   * Once per request, when its answer is given or can no longer be. `code` is the status of the transport.
+   */
   answered(signal: CountedSignal, encoding: CountedEncoding, code: number, seconds: number): void {
     const key = `${signal} ${encoding} ${code}`;
     let requests = this.#requests.get(key);

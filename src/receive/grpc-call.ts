@@ -1,22 +1,25 @@
 /**
- * One unary call over HTTP/2, from its headers to its trailers: what it may be for, its one message, its answer.
- * Written directly on node:http2, because @grpc/grpc-js costs more than transcoding does (docs/otlp.md has the figures).
+ * One unary call over HTTP/2, from its headers to its trailers: what it may be for, its one message, its
+ * answer. Written directly on node:http2, because @grpc/grpc-js costs more than transcoding does
+ * (docs/otlp.md has the figures).
  */
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { constants } from 'node:http2';
 import type { Logger } from '../base/log.ts';
 import { ENCODINGS, type Encoding, encodingOf } from '../compress/inflate.ts';
-import { never } from '../model/outcome.ts';
+import { type Verdict, never } from '../model/outcome.ts';
 import type { Signal } from '../model/signal.ts';
 import { GONE, type GrpcAnswer, type Reply, grpcAnswer } from './answer.ts';
 import type { BufferPool } from './buffers.ts';
 import type { CountedSignal, Counts } from './counts.ts';
-import { GrpcMessage, type FrameFault } from './grpc-message.ts';
+import { type FrameFault, GrpcMessage, PREFIX_BYTES } from './grpc-message.ts';
 import { type Admission, type Ingest, type Ticket, ask } from './ingest.ts';
 
 /** What all calls of a listener share. */
 export interface GrpcShared {
   readonly requestBytesMax: number;
+  /** A message that stops arriving for this long is given up. */
+  readonly stallMsMax: number;
   readonly ingest: Ingest;
   readonly door: Admission;
   readonly counts: Counts;
@@ -26,18 +29,23 @@ export interface GrpcShared {
 
 const CONTENT_TYPE = 'application/grpc+proto';
 const ACCEPTED_ENCODINGS = ENCODINGS.join(',');
-/** A message that stops arriving for this long is given up, ms. */
-const READ_STALL_MS_MAX = 15_000;
+/** Slower senders are given up after `stallMsMax`: 16 KiB a second, as over HTTP. */
+const RECEIVE_BYTES_PER_MS_MIN = 16;
 /** How long a client may go on sending after its answer, ms. */
 const DISCARD_MS_MAX = 2_000;
-const OK_HEADERS: OutgoingHttpHeaders = { ':status': 200, 'content-type': CONTENT_TYPE, 'grpc-accept-encoding': ACCEPTED_ENCODINGS };
+const OK_HEADERS: OutgoingHttpHeaders = {
+  ':status': 200,
+  'content-type': CONTENT_TYPE,
+  'grpc-accept-encoding': ACCEPTED_ENCODINGS,
+};
 const OK_TRAILERS: OutgoingHttpHeaders = { 'grpc-status': '0' };
 
-const FAULT_MESSAGES: Readonly<Record<Exclude<FrameFault, 'too_large'>, string>> = {
+const FAULT_MESSAGES = {
   second_message: 'more bytes than the one message of a unary call',
   unknown_flag: 'the compressed flag of the message is neither 0 nor 1',
   cut_short: 'the call ended before its message was complete',
-};
+  unnamed_encoding: 'the message says that it is compressed, but no grpc-encoding says how',
+} as const;
 
 /** One Export call of OTLP. */
 export class ExportCall {
@@ -50,6 +58,7 @@ export class ExportCall {
   readonly #message: GrpcMessage;
   #encoding: Encoding = 'identity';
   #ticket: Ticket | undefined;
+  #arrivedBytes = 0;
   /** `gone`: the client left while the request was being stored, which goes on without it. */
   #state: 'reading' | 'asking' | 'gone' | 'done' = 'reading';
 
@@ -63,37 +72,52 @@ export class ExportCall {
   }
 
   accept(headers: IncomingHttpHeaders): void {
-    const named = headers['grpc-encoding'];
-    const encoding = encodingOf(typeof named === 'string' ? named : undefined);
-    if (encoding === undefined) {
-      const message = `the grpc-encoding ${String(named)} is not supported: use ${ENCODINGS.join(', ')}`;
-      return this.#answer(never('unsupported_encoding', message));
+    const entered = this.#enter(headers);
+    if (entered.kind !== 'ticket') {
+      this.#answer(entered);
+      return;
     }
-    this.#encoding = encoding;
-    const admitted = this.#shared.door.enter(declaredBytesOf(headers));
-    if (admitted.kind !== 'ticket') return this.#answer(admitted);
-    this.#ticket = admitted;
+    this.#ticket = entered;
     const stream = this.#stream;
-    stream.setTimeout(READ_STALL_MS_MAX, () => this.#stalled());
+    stream.setTimeout(this.#shared.stallMsMax, () => this.#stalled());
     stream.on('data', (piece: Buffer) => this.#arrived(piece));
     stream.on('end', () => this.#ended());
   }
 
+  #enter(headers: IncomingHttpHeaders): Ticket | Verdict {
+    const named = headers['grpc-encoding'];
+    const encoding = encodingOf(typeof named === 'string' ? named : undefined);
+    if (encoding === undefined) {
+      const message = `the grpc-encoding ${String(named)} is not supported: use ${ENCODINGS.join(', ')}`;
+      return never('unsupported_encoding', message);
+    }
+    this.#encoding = encoding;
+    const declaredBytes = declaredBytesOf(headers);
+    if (declaredBytes > this.#shared.requestBytesMax + PREFIX_BYTES) return this.#tooLarge();
+    return this.#shared.door.enter(declaredBytes);
+  }
+
   #arrived(piece: Buffer): void {
     if (this.#state !== 'reading') return;
-    const refusal = this.#ticket?.grow(piece.length);
-    if (refusal !== undefined) return this.#answer(refusal);
-    const fault = this.#message.add(piece);
-    if (fault !== undefined) this.#answer(this.#refusalOf(fault));
+    this.#arrivedBytes += piece.length;
+    const patienceMs = this.#shared.stallMsMax + this.#arrivedBytes / RECEIVE_BYTES_PER_MS_MIN;
+    if (performance.now() - this.#startedMs > patienceMs) {
+      this.#stalled();
+      return;
+    }
+    const refusal = this.#ticket?.grow(piece.length) ?? this.#refusalOf(this.#message.add(piece));
+    if (refusal !== undefined) this.#answer(refusal);
   }
 
   #ended(): void {
     if (this.#state !== 'reading') return;
-    const fault = this.#message.end();
-    if (fault !== undefined) return this.#answer(this.#refusalOf(fault));
-    if (this.#message.compressed && this.#encoding === 'identity') {
-      return this.#answer(never('malformed', 'the message says that it is compressed, but no grpc-encoding says how'));
-    }
+    const unnamed = this.#message.compressed && this.#encoding === 'identity';
+    const refusal = this.#refusalOf(this.#message.end() ?? (unnamed ? 'unnamed_encoding' : undefined));
+    if (refusal === undefined) this.#ask();
+    else this.#answer(refusal);
+  }
+
+  #ask(): void {
     this.#state = 'asking';
     this.#stream.setTimeout(0);
     const { ingest, logger } = this.#shared;
@@ -105,12 +129,13 @@ export class ExportCall {
   }
 
   #answer(reply: Reply): void {
+    if (this.#state === 'gone') this.#finish(GONE.grpc);
     if (this.#state === 'done') return;
-    if (this.#state === 'gone') return this.#finish(GONE.grpc);
-    // After its deadline the client has given up, and whatever came now would be taken for an answer to nothing.
+    // The client has given up at its deadline, and has no use for an answer.
     if (performance.now() >= this.#deadlineMs) {
       this.#finish(GONE.grpc);
-      return this.#stream.close(constants.NGHTTP2_CANCEL);
+      this.#stream.close(constants.NGHTTP2_CANCEL);
+      return;
     }
     const answer = grpcAnswer(reply, this.#signal);
     this.#shared.counts.refused(this.#signal, reply);
@@ -138,8 +163,13 @@ export class ExportCall {
     this.#shared.counts.answered(this.#signal, 'protobuf', code, seconds);
   }
 
-  #refusalOf(fault: FrameFault): Reply {
-    if (fault !== 'too_large') return never('malformed', `broken gRPC frame: ${FAULT_MESSAGES[fault]}`);
+  #refusalOf(fault: FrameFault | 'unnamed_encoding' | undefined): Verdict | undefined {
+    if (fault === undefined) return undefined;
+    if (fault === 'too_large') return this.#tooLarge();
+    return never('malformed', `broken gRPC frame: ${FAULT_MESSAGES[fault]}`);
+  }
+
+  #tooLarge(): Verdict {
     const limit = `${this.#shared.requestBytesMax} bytes (SLUICE_REQUEST_BYTES_MAX)`;
     return never('too_large', `the message is larger than ${limit}; send smaller batches`);
   }
@@ -154,7 +184,9 @@ export function refuseCall(shared: GrpcShared, stream: ServerHttp2Stream, reply:
   sendAnswer(stream, answer);
 }
 
-/** Ends the stream with this answer, unless it has one or is gone, and stops a client that is still sending. */
+/**
+ * Ends the stream with this answer, unless it has one or is gone, and stops a client that is still sending.
+ */
 export function sendAnswer(stream: ServerHttp2Stream, answer: GrpcAnswer): void {
   if (stream.destroyed || stream.closed || stream.headersSent) return;
   if (answer.frame !== undefined) {
@@ -171,9 +203,9 @@ export function sendAnswer(stream: ServerHttp2Stream, answer: GrpcAnswer): void 
 }
 
 /**
- * Ends a client that goes on sending after its answer. Clients stop by themselves when they see it; what they have sent
- * by then is read and thrown away, so that it doesn't fill the session's window. A reset at once would overtake the
- * answer: grpc-core then reports the reset. NO_ERROR is what RFC 9113 (8.1) has for it.
+ * Ends a client that goes on sending after its answer. Clients stop by themselves when they see it; what they
+ * have sent by then is read and thrown away, so that it doesn't fill the session's window. A reset at once
+ * would overtake the answer: grpc-core then reports the reset. NO_ERROR is what RFC 9113 (8.1) has for it.
  */
 export function stopSending(stream: ServerHttp2Stream): void {
   if (stream.readableEnded) return;
@@ -187,10 +219,19 @@ function declaredBytesOf(headers: IncomingHttpHeaders): number {
   return Number.isSafeInteger(declared) && declared > 0 ? declared : 0;
 }
 
-const UNIT_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 };
+const UNIT_MS: Readonly<Record<string, number>> = {
+  H: 3_600_000,
+  M: 60_000,
+  S: 1000,
+  m: 1,
+  u: 1e-3,
+  n: 1e-6,
+};
 
 /** `grpc-timeout`: at most eight digits and a unit; anything else is as if it weren't there. */
 function timeoutMsOf(header: string | string[] | undefined): number {
   const [, value, unit] = /^(\d{1,8})([HMSmun])$/.exec(String(header ?? '')) ?? [];
-  return value === undefined || unit === undefined ? Number.POSITIVE_INFINITY : Number(value) * (UNIT_MS[unit] ?? 0);
+  return value === undefined || unit === undefined
+    ? Number.POSITIVE_INFINITY
+    : Number(value) * (UNIT_MS[unit] ?? 0);
 }

@@ -1,7 +1,7 @@
 /**
- * grpc.health.v1.Health: what probes of Kubernetes and load balancers ask over gRPC. `Watch` is left out, for which the
- * health checking protocol has clients take UNIMPLEMENTED as "no such feature" and not as unhealthy.
- * Not bounded by the door: a gateway under load is still alive.
+ * grpc.health.v1.Health: what probes of Kubernetes and load balancers ask over gRPC. `Watch` is left out, for
+ * which the health checking protocol has clients take UNIMPLEMENTED as "no such feature" and not as
+ * unhealthy. Not bounded by the door: a gateway under load is still alive.
  */
 import type { ServerHttp2Stream } from 'node:http2';
 import { never } from '../model/outcome.ts';
@@ -28,7 +28,8 @@ export function answerHealthCheck(
   health: () => HealthStatus,
 ): void {
   const message = new GrpcMessage(pool, QUESTION_BYTES_MAX);
-  const refuse = () => sendAnswer(stream, grpcAnswer(never('malformed', 'not a HealthCheckRequest'), 'traces'));
+  const refuse = () =>
+    sendAnswer(stream, grpcAnswer(never('malformed', 'not a HealthCheckRequest'), 'traces'));
   stream.setTimeout(READ_STALL_MS_MAX, () => stream.close());
   stream.on('close', () => message.release());
   stream.on('data', (piece: Buffer) => {
@@ -36,10 +37,15 @@ export function answerHealthCheck(
   });
   stream.on('end', () => {
     if (stream.headersSent) return;
-    const service = message.end() === undefined && !message.compressed ? healthRequestService(message.bytes) : undefined;
+    const service =
+      message.end() === undefined && !message.compressed ? healthRequestService(message.bytes) : undefined;
     if (service === undefined) return refuse();
     if (service !== '' && !services.has(service)) {
-      const unknown = { kind: 'wrong', reason: 'unknown_service', message: `there is no service ${service}` } as const;
+      const unknown = {
+        kind: 'wrong',
+        reason: 'unknown_service',
+        message: `there is no service ${service}`,
+      } as const;
       return sendAnswer(stream, grpcAnswer(unknown, 'traces'));
     }
     sendAnswer(stream, grpcMessage(healthResponse(STATUS_NUMBERS[health()])));

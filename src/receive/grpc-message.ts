@@ -1,13 +1,17 @@
 /**
- * The one length-prefixed message of a unary call, read piece by piece (gRPC over HTTP/2, "Length-Prefixed-Message":
- * a flag, four bytes of length, the message). What a frame declares is checked before anything of it is kept.
+ * The one length-prefixed message of a unary call, read piece by piece (gRPC over HTTP/2,
+ * "Length-Prefixed-Message": a flag, four bytes of length, the message). What a frame declares is checked
+ * before anything of it is kept.
  */
 import type { BufferPool } from './buffers.ts';
 import { PooledBody } from './buffers.ts';
 
-const PREFIX_BYTES = 5;
+export const PREFIX_BYTES = 5;
 
-/** Why the bytes can't be the message of a unary call; the first is about the limit, the others are broken frames. */
+/**
+ * Why the bytes can't be the message of a unary call; the first is about the limit, the others are broken
+ * frames.
+ */
 export type FrameFault = 'too_large' | 'second_message' | 'unknown_flag' | 'cut_short';
 
 export class GrpcMessage {
@@ -35,7 +39,10 @@ export class GrpcMessage {
     return this.#whole ?? this.#body?.view() ?? new Uint8Array(0);
   }
 
-  /** Takes a piece, which is this object's from now on. @returns what is wrong with it, at the first byte that shows it */
+  /**
+   * Takes a piece, which is this object's from now on. @returns what is wrong with it, at the first byte that
+   * shows it
+   */
   add(piece: Uint8Array): FrameFault | undefined {
     let rest = piece;
     if (this.#prefixBytes < PREFIX_BYTES) {

@@ -1,8 +1,9 @@
 /**
- * OTLP over gRPC: which calls are OTLP's, the bounds of sessions, and the life of the port (OTLP.md, rows 1 to 14).
+ * OTLP over gRPC: which calls are OTLP's, the bounds of sessions, and the life of the port (docs/otlp.md,
+ * rows 1 to 14).
  *
- * A session is a client's connection with many calls on it. Windows of 1 MiB a stream and 4 MiB a session let a usual
- * message arrive without waiting for leave to go on (measured: GROUND.md's front, docs/otlp.md).
+ * A session is a client's connection with many calls on it. Windows of 1 MiB a stream and 4 MiB a session let
+ * a usual message arrive without waiting for leave to go on (measured: docs/otlp.md).
  */
 import {
   type Http2Server,
@@ -42,8 +43,9 @@ export interface GrpcListener {
   /** The real one where 0 was asked for. */
   readonly port: number;
   /**
-   * Accepts no more connections, says so on all sessions (GOAWAY), lets calls inside finish, then ends the sessions:
-   * after `msMax` at the latest. Close the door before, so that calls that are still coming are told to come back later.
+   * Accepts no more connections, says so on all sessions (GOAWAY), lets calls inside finish, then ends the
+   * sessions: after `msMax` at the latest. Close the door before, so that calls that are still coming are
+   * told to come back later.
    */
   close(msMax: number): Promise<void>;
 }
@@ -66,10 +68,17 @@ const STREAMS_PER_SESSION_MAX = 256;
 const HEADER_BYTES_MAX = 16 * 1024;
 /** A connection that hasn't spoken HTTP/2 by then is no client. */
 const HANDSHAKE_MS_MAX = 10_000;
-/** Frames that make no sense, and streams over the limit, before a session is ended (node's default is 1,000). */
+/** A message that stops arriving for this long is given up. */
+const STALL_MS_MAX = 15_000;
+/**
+ * Frames that make no sense, and streams over the limit, before a session is ended (node's default is 1,000).
+ */
 const INVALID_FRAMES_MAX = 100;
 const REJECTED_STREAMS_MAX = 100;
-/** Streams that a client opens and resets at once ("rapid reset", CVE-2023-44487): a burst, then so many a second. */
+/**
+ * Streams that a client opens and resets at once ("rapid reset", CVE-2023-44487): a burst, then so many a
+ * second.
+ */
 const STREAM_RESET_BURST = 1000;
 const STREAM_RESET_RATE = 33;
 const UNANSWERED_PINGS_MAX = 10;
@@ -79,6 +88,7 @@ export async function listenGrpc(options: GrpcOptions): Promise<GrpcListener> {
   const counts = new Counts(options.instruments, 'grpc');
   const shared: GrpcShared = {
     requestBytesMax: options.requestBytesMax,
+    stallMsMax: Math.min(STALL_MS_MAX, options.keepAliveMs),
     ingest: options.ingest,
     door: options.door,
     counts,
@@ -149,20 +159,33 @@ function route(
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
 ): void {
-  // A stream that breaks ends with `close`, where everything is given back; the error itself has no further news.
+  // A stream that breaks ends with `close`, where everything is given back; the error itself has no further
+  // news.
   stream.on('error', (error) => shared.logger.debug({ error: messageOf(error) }, 'gRPC stream'));
   const wrong = wrongProtocol(headers[':method'], headers['content-type']);
   if (wrong !== undefined) {
     const status = notGrpc(wrong);
     shared.counts.answered('none', 'none', status, 0);
-    stream.respond({ ':status': status, ...(wrong === 'wrong_method' ? { allow: 'POST' } : {}) }, { endStream: true });
-    return stopSending(stream);
+    stream.respond(
+      { ':status': status, ...(wrong === 'wrong_method' ? { allow: 'POST' } : {}) },
+      { endStream: true },
+    );
+    stopSending(stream);
+    return;
   }
   const path = headers[':path'] ?? '';
   const signal = SIGNAL_OF_PATH.get(path);
-  if (signal !== undefined) return new ExportCall(shared, stream, signal, headers).accept(headers);
-  if (path === HEALTH_CHECK_PATH) return answerHealthCheck(stream, shared.pool, SERVICE_NAMES, health);
-  refuseCall(shared, stream, { kind: 'wrong', reason: 'unknown_path', message: `there is no method ${path}` });
+  if (signal !== undefined) {
+    new ExportCall(shared, stream, signal, headers).accept(headers);
+  } else if (path === HEALTH_CHECK_PATH) {
+    answerHealthCheck(stream, shared.pool, SERVICE_NAMES, health);
+  } else {
+    refuseCall(shared, stream, {
+      kind: 'wrong',
+      reason: 'unknown_path',
+      message: `there is no method ${path}`,
+    });
+  }
 }
 
 function wrongProtocol(
@@ -171,7 +194,9 @@ function wrongProtocol(
 ): 'wrong_method' | 'unsupported_content_type' | undefined {
   if (method !== 'POST') return 'wrong_method';
   // Also `application/grpc+proto` and parameters, but no other format of messages.
-  return /^application\/grpc(\+proto)?\s*(;|$)/i.test(contentType ?? '') ? undefined : 'unsupported_content_type';
+  return /^application\/grpc(\+proto)?\s*(;|$)/i.test(contentType ?? '')
+    ? undefined
+    : 'unsupported_content_type';
 }
 
 function close(

@@ -1,11 +1,11 @@
 /**
- * One OTLP request over HTTP, from its headers to its answer (habit 5: pay before you eat). uWebSockets.js calls in from
- * outside with two rules of its own: a response is never touched after it was aborted or ended, and a piece of a body is
- * only valid during its callback.
+ * One OTLP request over HTTP, from its headers to its answer: bounds first, then bytes. uWebSockets.js calls
+ * in from outside with two rules of its own: a response is never touched after it was aborted or ended, and a
+ * piece of a body is only valid during its callback.
  */
 import type { Logger } from '../base/log.ts';
 import type { Encoding } from '../compress/inflate.ts';
-import { never } from '../model/outcome.ts';
+import { type Verdict, never } from '../model/outcome.ts';
 import type { Signal } from '../model/signal.ts';
 import { GONE, type BodyFormat, type HttpAnswer, type Reply, httpAnswer } from './answer.ts';
 import { type BufferPool, PooledBody } from './buffers.ts';
@@ -39,8 +39,9 @@ export interface HttpHead {
 }
 
 /**
- * The rest of a body whose answer is given early is read and thrown away, because a client that is still sending when
- * the connection closes may see the reset and not the answer. Up to this many times the size limit.
+ * The rest of a body whose answer is given early is read and thrown away, because a client that is still
+ * sending when the connection closes may see the reset and not the answer. Bodies of this many limits at
+ * most.
  */
 const DISCARD_FACTOR = 4;
 /** A hint for clients (RFC 2068, 19.7.1), a second before the earliest moment that uWebSockets.js cuts. */
@@ -52,8 +53,9 @@ export class HttpExchange {
   readonly #head: HttpHead;
   readonly #startedMs = performance.now();
   /**
-   * `refusing`: the answer is known, and waits for the end of a chunked body. `gone`: the client left while the request
-   * was being stored, which goes on without it. The response may be touched until `gone` or `done`.
+   * `refusing`: the answer is known, and waits for the end of a chunked body. `gone`: the client left while
+   * the request was being stored, which goes on without it. From `gone` and `done` on, hands off the
+   * response.
    */
   #state: 'reading' | 'refusing' | 'asking' | 'gone' | 'done' = 'reading';
   #refusal: Reply | undefined;
@@ -72,31 +74,26 @@ export class HttpExchange {
 
   /** Lets the request in and reads its body. Within the handler of the route. */
   accept(signal: Signal, encoding: Encoding): void {
-    const { door, requestBytesMax } = this.#shared;
-    const { declaredBytes } = this.#head;
-    if (declaredBytes > requestBytesMax) return this.refuse(this.#tooLarge());
-    const admitted = door.enter(Math.max(declaredBytes, 0));
-    if (admitted.kind !== 'ticket') return this.refuse(admitted);
-    this.#ticket = admitted;
-    this.#encoding = encoding;
-    this.#res.onData((chunk, last) => this.#arrived(signal, new Uint8Array(chunk), last));
+    const entered = this.#enter();
+    if (entered.kind === 'ticket') {
+      this.#ticket = entered;
+      this.#encoding = encoding;
+      this.#res.onData((chunk, last) => this.#arrived(signal, new Uint8Array(chunk), last));
+    } else {
+      this.refuse(entered);
+    }
   }
 
   /** Answers without reading the body first. Within the handler of the route. */
   refuse(reply: Reply): void {
-    if (this.#head.declaredBytes >= 0) {
-      const discarded = this.#head.declaredBytes <= DISCARD_FACTOR * this.#shared.requestBytesMax;
-      return this.#answer(reply, !discarded);
+    if (this.#chunked) {
+      // It has no known end: it is read up to the limit, so that a client which sends first sees its answer.
+      this.#state = 'refusing';
+      this.#refusal = reply;
+      this.#res.onData((chunk, last) => this.#discarded(chunk.byteLength, last));
+    } else {
+      this.#answer(reply, this.#head.declaredBytes > DISCARD_FACTOR * this.#shared.requestBytesMax);
     }
-    // A chunked body has no known end: it is read up to the limit, so that a client which sends first sees its answer.
-    this.#state = 'refusing';
-    this.#refusal = reply;
-    this.#res.onData((chunk, last) => this.#discarded(chunk.byteLength, last));
-  }
-
-  /** Ends the connection without an answer: the listener's deadline has passed. */
-  cut(): void {
-    if (this.#state !== 'gone' && this.#state !== 'done') this.#res.close();
   }
 
   #discarded(bytes: number, last: boolean): void {
@@ -109,13 +106,27 @@ export class HttpExchange {
   #arrived(signal: Signal, piece: Uint8Array, last: boolean): void {
     if (this.#state !== 'reading') return;
     this.#arrivedBytes += piece.length;
-    if (this.#arrivedBytes > this.#shared.requestBytesMax) return this.#answer(this.#tooLarge(), !last);
-    const refusal = this.#ticket?.grow(piece.length);
-    if (refusal !== undefined) return this.#answer(refusal, !last && this.#head.declaredBytes < 0);
-    if (last && this.#body === undefined) return this.#ask(signal, piece);
-    this.#body ??= new PooledBody(this.#shared.pool, this.#head.declaredBytes);
-    this.#body.append(piece);
-    if (last) this.#ask(signal, this.#body.view());
+    const tooLarge = this.#arrivedBytes > this.#shared.requestBytesMax;
+    const refusal = tooLarge ? this.#tooLarge() : this.#ticket?.grow(piece.length);
+    if (refusal !== undefined) {
+      this.#answer(refusal, !last && this.#chunked);
+    } else if (last && this.#body === undefined) {
+      this.#ask(signal, piece);
+    } else {
+      this.#body ??= new PooledBody(this.#shared.pool, this.#head.declaredBytes);
+      this.#body.append(piece);
+      if (last) this.#ask(signal, this.#body.view());
+    }
+  }
+
+  get #chunked(): boolean {
+    return this.#head.declaredBytes < 0;
+  }
+
+  #enter(): Ticket | Verdict {
+    const { declaredBytes } = this.#head;
+    if (declaredBytes > this.#shared.requestBytesMax) return this.#tooLarge();
+    return this.#shared.door.enter(Math.max(declaredBytes, 0));
   }
 
   #ask(signal: Signal, body: Uint8Array): void {
@@ -129,8 +140,8 @@ export class HttpExchange {
 
   /** @param endConnection when what is still to come of the body shall not be read */
   #answer(reply: Reply, endConnection: boolean): void {
+    if (this.#state === 'gone') this.#finish(GONE.http);
     if (this.#state === 'done') return;
-    if (this.#state === 'gone') return this.#finish(GONE.http);
     const signal = this.#head.signal === 'none' ? 'traces' : this.#head.signal;
     const answer = httpAnswer(reply, signal, this.#head.format);
     this.#shared.counts.refused(this.#head.signal, reply);
@@ -142,9 +153,10 @@ export class HttpExchange {
     const res = this.#res;
     res.writeStatus(answer.status).writeHeader('Content-Type', answer.contentType);
     for (const [name, value] of this.#head.headers) res.writeHeader(name, value);
-    if (answer.retryAfterSeconds !== undefined) res.writeHeader('Retry-After', String(answer.retryAfterSeconds));
+    const retryAfter = answer.retryAfterSeconds;
+    if (retryAfter !== undefined) res.writeHeader('Retry-After', String(retryAfter));
     if (!endConnection) res.writeHeader('Keep-Alive', KEEP_ALIVE);
-    if (this.#head.headOnly) res.endWithoutBody(answer.body.length, endConnection);
+    if (this.#head.headOnly) res.endWithoutBody(Buffer.byteLength(answer.body), endConnection);
     else res.end(answer.body, endConnection);
   }
 
@@ -164,7 +176,7 @@ export class HttpExchange {
     this.#shared.counts.answered(signal, format === 'text' ? 'none' : format, code, seconds);
   }
 
-  #tooLarge(): Reply {
+  #tooLarge(): Verdict {
     const limit = `${this.#shared.requestBytesMax} bytes (SLUICE_REQUEST_BYTES_MAX)`;
     return never('too_large', `the body is larger than ${limit}; send smaller batches`);
   }

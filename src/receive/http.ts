@@ -1,11 +1,12 @@
 /**
- * OTLP over HTTP/1.1: which requests are OTLP's, and the life of the port (OTLP.md, rows 13 to 23).
+ * OTLP over HTTP/1.1: which requests are OTLP's, and the life of the port (docs/otlp.md, rows 13 to 23).
  *
- * On uWebSockets.js, which parses requests, answers `Expect: 100-continue`, and refuses by itself what is no HTTP/1.1
- * (505), malformed (400) or has headers over 16 KiB (431). It has no limit on bodies: http-exchange.ts has.
- * Two of its habits show outside. A connection is cut after about 10 s without a request, so answers carry a
- * `Keep-Alive` hint; and a request sent before the answer to the one before it ends the connection, since answers wait
- * for Redis: RFC 9112 (9.3.2) tells clients not to pipeline what isn't idempotent, and none of OTLP's does.
+ * On uWebSockets.js, which parses requests, answers `Expect: 100-continue`, and refuses by itself what is no
+ * HTTP/1.1 (505), malformed (400) or has headers over 16 KiB (431). It has no limit on bodies:
+ * http-exchange.ts has. Two of its habits show outside. A connection is cut after about 10 s without a
+ * request, so answers carry a `Keep-Alive` hint; and a request sent before the answer to the one before it
+ * ends the connection, since answers wait for Redis: RFC 9112 (9.3.2) tells clients not to pipeline what
+ * isn't idempotent, and none of OTLP's does.
  */
 import type { Logger } from '../base/log.ts';
 import { ENCODINGS, encodingOf } from '../compress/inflate.ts';
@@ -20,7 +21,14 @@ import { Cors, type Header } from './cors.ts';
 import { Counts } from './counts.ts';
 import { HttpExchange, type HttpShared } from './http-exchange.ts';
 import type { Admission, Ingest } from './ingest.ts';
-import { type App, type HttpRequest, type HttpResponse, type ListenSocket, listenExclusively, uWS } from './uws.ts';
+import {
+  type App,
+  type HttpRequest,
+  type HttpResponse,
+  type ListenSocket,
+  listenExclusively,
+  uWS,
+} from './uws.ts';
 
 export interface HttpOptions {
   readonly addr: Address;
@@ -37,13 +45,15 @@ export interface HttpListener {
   /** The real one where 0 was asked for. */
   readonly port: number;
   /**
-   * Accepts no more connections, lets requests inside finish, then ends all connections: after `msMax` at the latest.
-   * Close the door before, so that requests on connections that are already open are told to come back later.
+   * Accepts no more connections, lets requests inside finish, then ends all connections: after `msMax` at the
+   * latest. Close the door before, so that requests on connections that are already open are told to come
+   * back later.
    */
   close(msMax: number): Promise<void>;
 }
 
 const DRAIN_POLL_MS = 10;
+const PATHS = SIGNALS.map((signal) => `/v1/${signal}`).join(', ');
 
 /** @throws ConfigurationError when the address can't be had */
 export async function listenHttp(options: HttpOptions): Promise<HttpListener> {
@@ -67,7 +77,7 @@ export async function listenHttp(options: HttpOptions): Promise<HttpListener> {
   return {
     port: uWS.us_socket_local_port(socket),
     close(msMax) {
-      // Once only: uWebSockets.js doesn't check what it is given, and closing a freed socket ends the process.
+      // Once only: uWebSockets.js doesn't check what it is given, and a second time ends the process.
       closing ??= close(app, socket, shared, msMax);
       return closing;
     },
@@ -76,14 +86,16 @@ export async function listenHttp(options: HttpOptions): Promise<HttpListener> {
 
 function boundConnections(app: App, counts: Counts, connectionsMax: number): void {
   let connections = 0;
-  app.filter((res, change) => {
+  const follow = (res: HttpResponse, change: number) => {
     connections += change;
-    if (change < 0) return counts.disconnected();
-    counts.connected();
-    if (connections <= connectionsMax) return;
-    counts.connectionRefused();
-    res.close();
-  });
+    if (change > 0) counts.connected();
+    else counts.disconnected();
+    if (change > 0 && connections > connectionsMax) {
+      counts.connectionRefused();
+      res.close();
+    }
+  };
+  app.filter(follow);
 }
 
 function addRoutes(app: App, shared: HttpShared, cors: Cors): void {
@@ -98,7 +110,7 @@ function addRoutes(app: App, shared: HttpShared, cors: Cors): void {
     });
   }
   app.any('/*', (res, req) => {
-    const message = `there is nothing at ${req.getUrl()}: OTLP is received at ${SIGNALS.map((s) => `/v1/${s}`).join(', ')}`;
+    const message = `there is nothing at ${req.getUrl()}: OTLP is received at ${PATHS}`;
     exchangeOf(shared, cors, 'none', res, req).refuse({ kind: 'wrong', reason: 'unknown_path', message });
   });
 }
@@ -106,18 +118,19 @@ function addRoutes(app: App, shared: HttpShared, cors: Cors): void {
 function receive(shared: HttpShared, cors: Cors, signal: Signal, res: HttpResponse, req: HttpRequest): void {
   const exchange = exchangeOf(shared, cors, signal, res, req);
   const contentType = req.getHeader('content-type');
+  const contentEncoding = req.getHeader('content-encoding');
+  const encoding = encodingOf(contentEncoding);
   if (formatOf(contentType) === 'text') {
-    const named = contentType === '' ? 'no Content-Type' : `the Content-Type ${contentType}`;
+    const named = contentType === '' ? 'a request without Content-Type' : `the Content-Type ${contentType}`;
     const wanted = `use ${CONTENT_TYPES.protobuf} or ${CONTENT_TYPES.json}`;
-    return exchange.refuse(never('unsupported_content_type', `${named} is not supported: ${wanted}`));
-  }
-  const named = req.getHeader('content-encoding');
-  const encoding = encodingOf(named);
-  if (encoding === undefined) {
+    exchange.refuse(never('unsupported_content_type', `${named} is not supported: ${wanted}`));
+  } else if (encoding === undefined) {
+    const named = `the Content-Encoding ${contentEncoding}`;
     const wanted = `use ${ENCODINGS.join(', ')}`;
-    return exchange.refuse(never('unsupported_encoding', `the Content-Encoding ${named} is not supported: ${wanted}`));
+    exchange.refuse(never('unsupported_encoding', `${named} is not supported: ${wanted}`));
+  } else {
+    exchange.accept(signal, encoding);
   }
-  exchange.accept(signal, encoding);
 }
 
 function exchangeOf(
@@ -146,10 +159,13 @@ function formatOf(contentType: string): BodyFormat {
   return name === CONTENT_TYPES.json ? 'json' : 'text';
 }
 
-/** uWebSockets.js has let through only digits; without either header there is no body (RFC 9112, 6.3). */
+/**
+ * Without either header there is no body (RFC 9112, 6.3). A length that is no number counts as none:
+ * uWebSockets.js checks it only after this, refuses it with 400 and ends the connection.
+ */
 function declaredBytesOf(req: HttpRequest): number {
-  const declared = req.getHeader('content-length');
-  if (declared !== '') return Number(declared);
+  const declared = Number(req.getHeader('content-length'));
+  if (Number.isSafeInteger(declared) && declared > 0) return declared;
   return req.getHeader('transfer-encoding') === '' ? 0 : -1;
 }
 
@@ -170,7 +186,8 @@ function close(app: App, socket: ListenSocket, shared: HttpShared, msMax: number
       const late = performance.now() >= deadlineMs;
       if (shared.open.size > 0 && !late) return;
       clearInterval(timer);
-      if (shared.open.size > 0) shared.logger.warn({ requests: shared.open.size, msMax }, 'HTTP requests were cut off');
+      const requests = shared.open.size;
+      if (requests > 0) shared.logger.warn({ requests, msMax }, 'HTTP requests were cut off');
       app.close();
       resolve();
     };

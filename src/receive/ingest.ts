@@ -1,6 +1,6 @@
 /**
- * What the listeners need of the rest of the program: somebody who takes a request, and somebody who lets it in.
- * `app` hands both over; the listeners don't know who they are.
+ * What the listeners need of the rest of the program: somebody who takes a request, and somebody who lets it
+ * in. `app` hands both over; the listeners don't know who they are.
  */
 import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
@@ -13,12 +13,18 @@ export interface IngestRequest {
   readonly signal: Signal;
   readonly format: 'protobuf' | 'json';
   readonly encoding: Encoding;
-  /** As it came over the wire. Only valid until `take` returns its promise: read or copied by then, never kept. */
+  /**
+   * As it came over the wire. Only valid until `take` returns its promise: read or copied by then, never
+   * kept.
+   */
   readonly body: Uint8Array;
 }
 
 export interface Ingest {
-  /** Resolves when it is known what became of the request: `admit` only once everything accepted is safe in Redis. */
+  /**
+   * Resolves when it is known what became of the request: `admit` only once everything accepted is safe in
+   * Redis.
+   */
   take(request: IngestRequest): Promise<Verdict>;
 }
 
@@ -40,15 +46,22 @@ const SURPRISE_RETRY_MS_MIN = 1_000;
 const SURPRISE_RETRY_MS_SPREAD = 4_000;
 
 /**
- * Hands the request over. Never rejects: what nobody foresaw is logged and becomes an answer that clients retry, since
- * they throw their data away at any other (OTLP.md, rows 10 and 20). The body is read before the promise is returned.
+ * Hands the request over. Never rejects: what nobody foresaw is logged and becomes an answer that clients
+ * retry, since they throw their data away at any other (docs/otlp.md, rows 10 and 20). The body is read
+ * before the promise is returned.
  */
 export async function ask(ingest: Ingest, request: IngestRequest, logger: Logger): Promise<Reply> {
   try {
     return await ingest.take(request);
   } catch (error) {
     const { signal, format, encoding } = request;
-    logger.error({ err: error, signal, format, encoding }, `a request failed unforeseen: ${messageOf(error)}`);
-    return { kind: 'surprise', retryAfterMs: SURPRISE_RETRY_MS_MIN + Math.random() * SURPRISE_RETRY_MS_SPREAD };
+    logger.error(
+      { err: error, signal, format, encoding },
+      `a request failed unforeseen: ${messageOf(error)}`,
+    );
+    return {
+      kind: 'surprise',
+      retryAfterMs: SURPRISE_RETRY_MS_MIN + Math.random() * SURPRISE_RETRY_MS_SPREAD,
+    };
   }
 }

@@ -1,19 +1,26 @@
 /**
- * The few protobuf messages that answers are made of, written by hand: Export*ServiceResponse of OTLP, google.rpc.Status
- * with RetryInfo, and a grpc.health.v1 answer. Their field numbers stand beside them. Never on the path of a full success.
+ * The few protobuf messages that answers are made of, written by hand: Export*ServiceResponse of OTLP,
+ * google.rpc.Status with RetryInfo, and a grpc.health.v1 answer. Their field numbers stand beside them. Never
+ * on the path of a full success.
  */
 
 const WIRE_VARINT = 0;
 const WIRE_BYTES = 2;
 
-/** Export<Signal>ServiceResponse { partial_success = 1 { rejected_<items> = 1 (int64), error_message = 2 } } */
+/**
+ * Export<Signal>ServiceResponse { partial_success = 1 { rejected_<items> = 1 (int64), error_message = 2 } }
+ */
 export function exportResponse(rejected: number, errorMessage: string): Buffer {
   return bytesField(1, Buffer.concat([varintField(1, rejected), stringField(2, errorMessage)]));
 }
 
 /** google.rpc.Status { code = 1 (int32), message = 2, details = 3 (Any) } */
 export function rpcStatus(code: number, message: string, details: readonly Uint8Array[] = []): Buffer {
-  return Buffer.concat([varintField(1, code), stringField(2, message), ...details.map((any) => bytesField(3, any))]);
+  return Buffer.concat([
+    varintField(1, code),
+    stringField(2, message),
+    ...details.map((any) => bytesField(3, any)),
+  ]);
 }
 
 /**
@@ -44,7 +51,12 @@ export function healthRequestService(message: Uint8Array): string | undefined {
     const tag = message[at++];
     const length = message[at++];
     // Names of services are shorter than 128 bytes, so a length of one byte is all that is understood.
-    if (tag !== ((1 << 3) | WIRE_BYTES) || length === undefined || length > 127 || at + length > message.length) {
+    if (
+      tag !== ((1 << 3) | WIRE_BYTES) ||
+      length === undefined ||
+      length > 127 ||
+      at + length > message.length
+    ) {
       return undefined;
     }
     service = Buffer.from(message.subarray(at, at + length)).toString('utf8');
@@ -55,7 +67,9 @@ export function healthRequestService(message: Uint8Array): string | undefined {
 
 /** Zero is left out, as proto3 does. */
 function varintField(field: number, value: number): Buffer {
-  return value === 0 ? Buffer.alloc(0) : Buffer.from([...varint((field << 3) | WIRE_VARINT), ...varint(value)]);
+  return value === 0
+    ? Buffer.alloc(0)
+    : Buffer.from([...varint((field << 3) | WIRE_VARINT), ...varint(value)]);
 }
 
 function stringField(field: number, value: string): Buffer {

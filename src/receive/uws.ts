@@ -1,6 +1,6 @@
 /**
- * uWebSockets.js, loaded the way this program needs it: how large headers may be is read from the environment once, when
- * its library loads. 4 KiB, its default, is less than what proxies and tokens add to a request.
+ * uWebSockets.js, loaded the way this program needs it: how large headers may be is read from the environment
+ * once, when its library loads. 4 KiB, its default, is less than what proxies and tokens add to a request.
  */
 export const HEADER_BYTES_MAX = 16 * 1024;
 process.env.UWS_HTTP_MAX_HEADERS_SIZE ??= String(HEADER_BYTES_MAX);
@@ -9,12 +9,15 @@ process.env.UWS_HTTP_MAX_HEADERS_SIZE ??= String(HEADER_BYTES_MAX);
 export const uWS = await import('uWebSockets.js');
 
 /**
- * What is fixed inside of uWebSockets.js 20, seconds: a connection without a request, or with one that sends less than
- * 16 KiB a second, is cut by a clock of 4 s after 8 to 12 s.
+ * What is fixed inside of uWebSockets.js 20, seconds: a connection without a request, or with one that sends
+ * less than 16 KiB a second, is cut by a clock of 4 s after 8 to 12 s.
  */
 export const IDLE_SECONDS_MIN = 8;
 
-/** LIBUS_LISTEN_EXCLUSIVE_PORT: without it a second process would share the port. (Its types know it only as a type.) */
+/**
+ * LIBUS_LISTEN_EXCLUSIVE_PORT: without it a second process would share the port. (Its types know it only as a
+ * type.)
+ */
 const EXCLUSIVE_PORT = 1;
 
 /** Its types lack the form of `listen` with both a host and options, which the library has. */

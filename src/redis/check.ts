@@ -1,4 +1,7 @@
-/** What kind of Redis this is, and whether it can keep what is acknowledged. Findings are data: `app` logs or refuses. */
+/**
+ * What kind of Redis this is, and whether it can keep what is acknowledged. Findings are data: `app` logs or
+ * refuses.
+ */
 import { Fault } from '../base/errors.ts';
 import type { Durability } from '../config/settings.ts';
 import type { LeanConnection } from './lean.ts';
@@ -68,7 +71,7 @@ export function judgeRedis(facts: RedisFacts, durability: Durability): RedisFind
   }
   if (!facts.appendonly) {
     refuse(
-      `Redis' appendonly is no, but durability is ${durability}: acknowledged data would not survive a restart. ` +
+      `Redis' appendonly is no, but durability is ${durability}: acknowledged data would be gone with it. ` +
         'Wanted is yes (CONFIG SET appendonly yes)',
     );
   }
@@ -79,7 +82,9 @@ export function judgeRedis(facts: RedisFacts, durability: Durability): RedisFind
     );
   }
   if (durability !== 'always' && facts.appendfsync === 'no') {
-    warn("Redis' appendfsync is no: a power cut may cost half a minute of acknowledged data. Wanted is everysec");
+    warn(
+      "Redis' appendfsync is no: a power cut may cost half a minute of acknowledged data. Wanted is everysec",
+    );
   }
   if (durability === 'replicated') {
     refuse('durability is replicated, which this version does not know yet. Wanted is everysec or always');

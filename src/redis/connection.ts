@@ -34,11 +34,17 @@ export function parseRedisUrl(url: string): RedisEndpoint {
     );
   }
   if (scheme !== 'redis' && scheme !== 'rediss') {
-    throw new ConfigurationError(`the Redis URL has no known scheme: wanted is redis:// or rediss://, e.g. ${EXAMPLE}`);
+    throw new ConfigurationError(
+      `the Redis URL has no known scheme: wanted is redis:// or rediss://, e.g. ${EXAMPLE}`,
+    );
   }
-  if (!URL.canParse(url)) throw new ConfigurationError(`the Redis URL can't be read: wanted is one like ${EXAMPLE}`);
+  if (!URL.canParse(url)) {
+    throw new ConfigurationError(`the Redis URL can't be read: wanted is one like ${EXAMPLE}`);
+  }
   const parsed = new URL(url);
-  if (parsed.hostname === '') throw new ConfigurationError(`the Redis URL names no host: wanted is one like ${EXAMPLE}`);
+  if (parsed.hostname === '') {
+    throw new ConfigurationError(`the Redis URL names no host: wanted is one like ${EXAMPLE}`);
+  }
   return {
     host: parsed.hostname.replace(/^\[(.*)\]$/, '$1'),
     port: parsed.port === '' ? PORT_DEFAULT : Number(parsed.port),
@@ -68,8 +74,8 @@ function decoded(text: string): string {
 }
 
 /**
- * An ioredis connection that fails fast: without a connection its commands reject at once, and each is tried again
- * at most once. The caller waits for `ready` before the first command, and ends it with `disconnect()`.
+ * An ioredis connection that fails fast: without a connection its commands reject at once, and each is tried
+ * again at most once. The caller waits for `ready` before the first command, and ends it with `disconnect()`.
  */
 export function connectRedis(settings: RedisSettings, logger: Logger): Redis {
   return create(settings, logger, {
@@ -100,7 +106,10 @@ function create(settings: RedisSettings, logger: Logger, patience: Patience): Re
   return redis;
 }
 
-/** How long to wait before connecting again, ms: exponential, bounded, with jitter between half and all of the step. */
+/**
+ * How long to wait before connecting again, ms: exponential, bounded, with jitter between half and all of the
+ * step.
+ */
 export function reconnectDelayMs(attempts: number): number {
   const step = Math.min(RECONNECT_MS_MAX, RECONNECT_MS_MIN * 2 ** Math.min(attempts, 16));
   return step * (0.5 + Math.random() / 2);

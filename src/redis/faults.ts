@@ -9,7 +9,7 @@ interface Meaning {
 const UNAVAILABLE: Meaning = { code: 'redis_unavailable', retry: 'here' };
 const REFUSED: Meaning = { code: 'redis_auth', retry: 'never' };
 
-/** Words that Redis 7 begins its error replies with. Everything else is `redis_error`: a command we got wrong. */
+/** Words that Redis 7 begins its error replies with. All others are `redis_error`: a command we got wrong. */
 const MEANINGS: ReadonlyMap<string, Meaning> = new Map([
   ['OOM', { code: 'redis_full', retry: 'here' }],
   ['NOSCRIPT', { code: 'redis_noscript', retry: 'here' }],

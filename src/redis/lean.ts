@@ -1,11 +1,11 @@
 /**
- * The hot path's own connection to Redis. What ioredis costs there (copies of payloads, an object per command, bulks
- * decoded into new buffers) was a third of the gateway's time; this one hands payloads to the kernel from where they
- * lie and bulks on as views. Everything else (BullMQ) stays with ioredis.
+ * The hot path's own connection to Redis. What ioredis costs there (copies of payloads, an object per
+ * command, bulks decoded into new buffers) was a third of the gateway's time; this one hands payloads to the
+ * kernel from where they lie and bulks on as views. Everything else (BullMQ) stays with ioredis.
  *
- * Enters: commands. Leaves: replies in order, or a Fault each. A connection that breaks rejects everything that waits
- * for an answer (whether Redis carried it out is unknown) and connects again by itself; meanwhile commands are
- * refused at once, so nothing piles up here.
+ * Enters: commands. Leaves: replies in order, or a Fault each. A connection that breaks rejects everything
+ * that waits for an answer (whether Redis carried it out is unknown) and connects again by itself; meanwhile
+ * commands are refused at once, so nothing piles up here.
  */
 import net from 'node:net';
 import tls from 'node:tls';
@@ -53,8 +53,8 @@ export class LeanConnection {
   }
 
   /**
-   * Resolves when the first attempt succeeded, rejects with its Fault (`redis_unavailable`, or `redis_auth` for wrong
-   * credentials) when it did not. Either way the connection is renewed from then on until `close`.
+   * Resolves when the first attempt succeeded, rejects with its Fault (`redis_unavailable`, or `redis_auth`
+   * for wrong credentials) when it did not. Either way the connection is renewed from then on until `close`.
    */
   connect(): Promise<void> {
     assert(this.#state.kind === 'idle', 'a lean connection is connected once');
@@ -62,9 +62,10 @@ export class LeanConnection {
   }
 
   /**
-   * Sends one command. Payloads (Uint8Array parts) are not copied: they must stay as they are until the promise settles.
-   * Rejects with the Fault of an error reply, or with `redis_unavailable` when there is no connection, when it broke or
-   * when the answer took longer than the timeout; in the last two cases the command may have been carried out.
+   * Sends one command. Payloads (Uint8Array parts) are not copied: they must stay as they are until the
+   * promise settles. Rejects with the Fault of an error reply, or with `redis_unavailable` when there is no
+   * connection, when it broke or when the answer took longer than the timeout; in the last two cases the
+   * command may have been carried out.
    */
   command(parts: readonly CommandPart[]): Promise<Reply> {
     const refusal = this.#refusal();
@@ -75,8 +76,9 @@ export class LeanConnection {
   }
 
   /**
-   * Sends a command that answers with an array of bulks (LRANGE) and gives their bytes one after the other. Whoever
-   * reads slowly slows down everything on this connection: use one of its own. Leaving the loop early breaks it.
+   * Sends a command that answers with an array of bulks (LRANGE) and gives their bytes one after the other.
+   * Whoever reads slowly slows down everything on this connection: use one of its own. Leaving the loop early
+   * breaks it.
    * @throws Fault as `command` rejects, while iterating.
    */
   stream(parts: readonly CommandPart[]): BulkStream {
@@ -86,7 +88,7 @@ export class LeanConnection {
         stream.progress(tickMs());
         this.#socket()?.resume();
       },
-      abandon: () => this.#break(unavailable('a reply was not read to its end')),
+      abandon: () => this.#break(unavailable('a reply was not read to its end'), 'debug'),
     });
     const refusal = this.#refusal();
     if (refusal === undefined) this.#send(parts, stream);
@@ -143,7 +145,8 @@ export class LeanConnection {
       if (this.#attempts > 0) logger.info({ attempts: this.#attempts }, 'connected to Redis again');
       this.#attempts = 0;
     } catch (error) {
-      const fault = error instanceof Fault ? error : unavailable(`no connection to Redis: ${messageOf(error)}`, error);
+      const fault =
+        error instanceof Fault ? error : unavailable(`no connection to Redis: ${messageOf(error)}`, error);
       this.#break(fault);
       throw fault;
     }
@@ -151,7 +154,10 @@ export class LeanConnection {
 
   #opened(socket: net.Socket, event: string, timeoutMs: number): Promise<void> {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => socket.destroy(new Error(`not connected after ${timeoutMs} ms`)), timeoutMs);
+      const timer = setTimeout(
+        () => socket.destroy(new Error(`not connected after ${timeoutMs} ms`)),
+        timeoutMs,
+      );
       const settle = (action: () => void) => {
         clearTimeout(timer);
         action();
@@ -204,7 +210,7 @@ export class LeanConnection {
     };
   }
 
-  /** PING last: it is refused without credentials and while Redis loads, which a connection alone does not show. */
+  /** PING last: it is refused without credentials and while Redis loads, which a mere connection is not. */
   async #introduce(endpoint: RedisEndpoint): Promise<void> {
     const commands: CommandPart[][] = [];
     if (endpoint.password !== undefined) {
@@ -225,18 +231,23 @@ export class LeanConnection {
   /** News about a socket, which may be one that was given up already. */
   #lost(socket: net.Socket, fault: Fault): void {
     const state = this.#state;
-    if ((state.kind === 'ready' || state.kind === 'connecting') && state.socket === socket) this.#break(fault);
+    const current = (state.kind === 'ready' || state.kind === 'connecting') && state.socket === socket;
+    if (current) this.#break(fault);
   }
 
-  #break(fault: Fault): void {
+  #break(fault: Fault, level: 'warn' | 'debug' = 'warn'): void {
     const state = this.#state;
     if (state.kind !== 'ready' && state.kind !== 'connecting') return;
     this.#lastFault = fault;
     const delayMs = reconnectDelayMs(this.#attempts);
-    if (this.#attempts === 0) this.#options.logger.warn({ reason: fault.message }, 'no connection to Redis');
+    // Of a Redis that stays away the first failure says enough.
+    if (this.#attempts === 0)
+      this.#options.logger[level]({ reason: fault.message }, 'no connection to Redis');
     this.#attempts += 1;
     const timer = setTimeout(() => {
-      this.#attempt().catch((error) => this.#options.logger.debug({ reason: messageOf(error) }, 'still no Redis'));
+      this.#attempt().catch((error) =>
+        this.#options.logger.debug({ reason: messageOf(error) }, 'still no Redis'),
+      );
     }, delayMs);
     this.#state = { kind: 'waiting', timer };
     state.socket.destroy();
@@ -252,8 +263,9 @@ export class LeanConnection {
   }
 
   /**
-   * One timer for all: answers come in order, so the first one is the one that is waited for longest. When it rings the
-   * event loop may simply have been busy with the answer in the socket: it gets a turn to be read before the judgement.
+   * One timer for all: answers come in order, so the first one is the one that is waited for longest. When it
+   * rings the event loop may simply have been busy with the answer in the socket: it gets a turn to be read
+   * before the judgement.
    */
   #watchDeadline(): void {
     const first = this.#pending[0];

@@ -102,8 +102,9 @@ export interface Flow {
 }
 
 /**
- * The bytes of an array's bulks, one after the other, as views of what the socket read. The reader owns them: the
- * memory is not used again. While nobody takes them the socket rests, so at most about 256 KiB and one read wait here.
+ * The bytes of an array's bulks, one after the other, as views of what the socket read. The reader owns them:
+ * the memory is not used again. While nobody takes them the socket rests, so at most about 256 KiB and one
+ * read wait here.
  */
 export class BulkStream implements ReplyReader, AsyncIterableIterator<Buffer> {
   complete = false;

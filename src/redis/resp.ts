@@ -1,6 +1,6 @@
 /**
- * RESP2, both ways. In: the socket's chunks, cut anywhere. Out: events, so that whoever reads a reply decides whether
- * bulk bytes are gathered or passed on as views. Nothing is copied here.
+ * RESP2, both ways. In: the socket's chunks, cut anywhere. Out: events, so that whoever reads a reply decides
+ * whether bulk bytes are gathered or passed on as views. Nothing is copied here.
  * Source: https://redis.io/docs/latest/develop/reference/protocol-spec/
  */
 import { Fault } from '../base/errors.ts';
@@ -20,7 +20,7 @@ export interface RespSink {
   bulkEnd(): void;
 }
 
-export const PLUS = 0x2b;
+const PLUS = 0x2b;
 export const MINUS = 0x2d;
 export const COLON = 0x3a;
 const DOLLAR = 0x24;
@@ -38,8 +38,8 @@ function broken(message: string): Fault {
 }
 
 /**
- * A command as the pieces of one write: strings, and between them the payloads as they are, so that a payload is
- * handed to the kernel from where it lies. The payloads must not change until the command was answered.
+ * A command as the pieces of one write: strings, and between them the payloads as they are, so that a payload
+ * is handed to the kernel from where it lies. The payloads must not change until the command was answered.
  */
 export function encodeCommand(parts: readonly CommandPart[]): (string | Uint8Array)[] {
   const pieces: (string | Uint8Array)[] = [];

@@ -1,4 +1,4 @@
-/** Lua scripts by their digest. Redis forgets them when it restarts; then the text is sent once and the call repeated. */
+/** Lua scripts by their digest. A Redis that restarted has forgotten them: the text is sent again. */
 import { createHash } from 'node:crypto';
 import { Fault } from '../base/errors.ts';
 import type { LeanConnection } from './lean.ts';
@@ -15,17 +15,17 @@ export class Script {
   }
 
   /**
-   * Runs the script. Payloads in `args` must stay as they are until the promise settles.
-   * Rejects as `LeanConnection.command` does; a script that was not known has changed nothing before it is repeated.
+   * Runs the script. Payloads in `args` must stay as they are until the promise settles. Rejects as
+   * `LeanConnection.command` does; a script that was not known has changed nothing before it is repeated.
    */
-  async run(connection: LeanConnection, keys: readonly string[], args: readonly CommandPart[]): Promise<Reply> {
+  async run(redis: LeanConnection, keys: readonly string[], args: readonly CommandPart[]): Promise<Reply> {
     const command = ['EVALSHA', this.#sha, keys.length, ...keys, ...args];
     try {
-      return await connection.command(command);
+      return await redis.command(command);
     } catch (error) {
       if (!(error instanceof Fault) || error.code !== 'redis_noscript') throw error;
     }
-    await connection.command(['SCRIPT', 'LOAD', this.#text]);
-    return connection.command(command);
+    await redis.command(['SCRIPT', 'LOAD', this.#text]);
+    return redis.command(command);
   }
 }

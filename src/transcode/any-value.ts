@@ -1,7 +1,8 @@
 /**
- * Which member of an AnyValue is set, and where. A oneof: the last member on the wire wins, and an array or key-value
- * list that is sent in pieces is merged, unless another member stood between them.
+ * Which member of an AnyValue is set, and where. A oneof: the last member on the wire wins, and an array or
+ * key-value list that is sent in pieces is merged, unless another member stood between them.
  */
+import { ARRAY_VALUE, KEY_VALUE_LIST, check } from './check.ts';
 import { load8 } from './memory.ts';
 import { POS, fixed64, gather, length, readTag, skip, varintWithin } from './wire.ts';
 
@@ -31,6 +32,7 @@ export function readMember(start: u32, end: u32): void {
     const field = p;
     const tag = readTag(p, end);
     p = POS;
+    if (member === ARRAY || member === LIST) checkNested(member, at, to);
     switch (tag) {
       case STRING:
       case BYTES:
@@ -68,6 +70,11 @@ export function readMember(start: u32, end: u32): void {
   MEMBER = member;
   MEMBER_AT = at;
   MEMBER_END = to;
+}
+
+/** Fails where an array or list that isn't stored is malformed. */
+export function checkNested(member: u32, p: u32, end: u32): void {
+  check(p, end, member === ARRAY ? ARRAY_VALUE : KEY_VALUE_LIST);
 }
 
 /** Whether the bool at `p` is true: any varint but 0. */

@@ -1,6 +1,6 @@
 /** Lists of KeyValues as maps. */
 import { Bytes } from './bytes.ts';
-import { MapColumn } from './column.ts';
+import type { MapColumn } from './column.ts';
 import { KEY, KEY_LENGTH, VALUE, VALUE_END, readKeyValue } from './key-value.ts';
 import { load32, load8 } from './memory.ts';
 import { PAIR_SIZE, putPair, sortPairs } from './sort.ts';
@@ -26,7 +26,10 @@ export function putAttribute(p: u32, end: u32, map: MapColumn): void {
   putValue(valueStart, valueEnd, map.values);
 }
 
-/** The attributes of one data point: metrics' tables want them sorted, since the hash of the map is in their key. */
+/**
+ * The attributes of one data point: metrics' tables want them sorted, since the hash of the map is in their
+ * key.
+ */
 export class SortedAttributes {
   private readonly pairs: Bytes = new Bytes(1024);
 

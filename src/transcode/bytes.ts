@@ -13,7 +13,10 @@ export abstract class Column {
 
 const SIZE_MAX: u32 = 1 << 30;
 
-/** `at` is where the next byte goes. Addresses move when the run grows: across a `need`, keep sizes, not addresses. */
+/**
+ * `at` is where the next byte goes. Addresses move when the run grows: across a `need`, keep sizes, not
+ * addresses.
+ */
 export class Bytes extends Column {
   base: u32 = 0;
   at: u32 = 0;
@@ -49,6 +52,7 @@ export class Bytes extends Column {
   }
 
   /** Makes room for `n` more bytes. */
+  // @inline
   need(n: u32): void {
     if (this.at + n > this.limit) this.grow(n);
   }
@@ -67,12 +71,14 @@ export class Bytes extends Column {
     this.limit = base + capacity;
   }
 
+  // @inline
   put8(value: u32): void {
     this.need(1);
     store8(this.at, value);
     this.at += 1;
   }
 
+  // @inline
   put32(value: u32): void {
     this.need(4);
     store32(this.at, value);
@@ -80,6 +86,7 @@ export class Bytes extends Column {
   }
 
   /** A count as UInt64. */
+  // @inline
   putCount(value: u32): void {
     this.need(8);
     store64(this.at, value, 0);
@@ -87,6 +94,7 @@ export class Bytes extends Column {
   }
 
   /** The 64-bit number at `from`, whatever it means. */
+  // @inline
   put64(from: u32): void {
     this.need(8);
     copy64(this.at, from);

@@ -1,7 +1,7 @@
 /**
- * Numbers that the shared text of the transcoder and its host agree on. Plain constants: this file is TypeScript and
- * AssemblyScript at once, like everything in this room but host.ts, engine.ts, open-blocks.ts, tables.ts, json.ts
- * (host only) and the two forms of memory.
+ * Numbers that the shared text of the transcoder and its host agree on. Plain constants: this file is
+ * TypeScript and AssemblyScript at once, like everything in this room but host.ts, engine.ts, open-blocks.ts,
+ * tables.ts, json.ts (host only) and the two forms of memory.
  */
 
 // Why a request can't be decoded: the text of each stands in host.ts.
@@ -27,7 +27,8 @@ export const HISTOGRAM_BUCKETS_MISMATCH: u32 = 6;
 export const HISTOGRAM_BOUNDS_UNSORTED: u32 = 7;
 export const NESTING_TOO_DEEP: u32 = 8;
 
-// The counters of one request, u32 each: accepted, then each reason, then each of WARNINGS in model/outcome.ts.
+// The counters of one request, u32 each: accepted, then each reason, then each of WARNINGS in
+// model/outcome.ts.
 export const COUNT_ACCEPTED: u32 = 0;
 export const COUNT_LOG_TRACE_ID_DROPPED: u32 = 9;
 export const COUNT_LOG_SPAN_ID_DROPPED: u32 = 10;
@@ -38,7 +39,8 @@ export const SIGNAL_TRACES: u32 = 0;
 export const SIGNAL_METRICS: u32 = 1;
 export const SIGNAL_LOGS: u32 = 2;
 
-// Words that the host writes into memory before anything else, since the shared text has no strings: see TEXTS in
+// Words that the host writes into memory before anything else, since the shared text has no strings: see
+// TEXTS in
 // engine.ts. A slot is TEXT_SLOT bytes: the length in one byte, then the text.
 export const TEXT_SLOT: u32 = 72;
 export const TEXT_TRUE: u32 = 0;

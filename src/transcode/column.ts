@@ -1,7 +1,7 @@
 /**
- * Columns whose values differ from row to row. Plain ones (String, DateTime64, UInt64…) are just Bytes; these are the
- * ones with an inner structure. `keep` and `restore` bring back the state before a request, `begin` and `cancel` the
- * one before a record.
+ * Columns whose values differ from row to row. Plain ones (String, DateTime64, UInt64…) are just Bytes; these
+ * are the ones with an inner structure. `keep` and `restore` bring back the state before a request, `begin`
+ * and `cancel` the one before a record.
  */
 import { Bytes, Column } from './bytes.ts';
 import { Dictionary } from './dictionary.ts';
@@ -47,6 +47,7 @@ export class MapColumn extends Column {
   private begunValues: u32 = 0;
 
   /** The key of the next pair; its value has to be appended to `values`. */
+  // @inline
   putKey(p: u32, n: u32): void {
     this.ids.put32(this.keys.idOfNext(p, n));
   }

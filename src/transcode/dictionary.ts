@@ -1,17 +1,18 @@
 /**
- * The dictionary of a LowCardinality column: its keys in order of appearance, and a hash table that finds their ids.
- * An entry has 16 bytes: where its text begins in `keys`, its length, its hash, and the number of the entry that came
- * next the last time (a guess: maps of one sender repeat their keys in the same order). Entries are numbered from 1, so
- * that 0 means none; entry 0 only holds the guess for the first key of a map. The id in the block is the number less 1.
+ * The dictionary of a LowCardinality column: its keys in order of appearance, and a hash table that finds
+ * their ids. An entry has 16 bytes: where its text begins in `keys`, its length, its hash, and the number of
+ * the entry that came next the last time (a guess: maps of one sender repeat their keys in the same order).
+ * Entries are numbered from 1, so that 0 means none; entry 0 only holds the guess for the first key of a map.
+ * The id in the block is the number less 1.
  */
 import { Bytes } from './bytes.ts';
 import { alloc, equal, hash, load32, move, release, store32, zero } from './memory.ts';
 
 /**
- * Where so many places in a row are taken, a new key is not put into the table: who chooses keys that collide gets
- * longer blocks (ClickHouse takes a dictionary with equal keys), not a slow gateway.
+ * Where so many places in a row are taken, a new key is not put into the table: who chooses keys that collide
+ * gets longer blocks (ClickHouse takes a dictionary with equal keys), not a slow gateway.
  */
-const PROBES_MAX: u32 = 256;
+const PROBES_MAX: u32 = 64;
 const SLOTS_MIN: u32 = 256;
 
 export class Dictionary {
@@ -48,7 +49,10 @@ export class Dictionary {
     return this.add(p, n, h);
   }
 
-  /** The same for a key of a map, which is tried first as the one that followed the key before the last time. */
+  /**
+   * The same for a key of a map, which is tried first as the one that followed the key before the last time.
+   */
+  // @inline
   idOfNext(p: u32, n: u32): u32 {
     const guess = load32(this.entries + (this.previous << 4) + 12);
     if (guess !== 0 && guess <= this.count) {
@@ -58,6 +62,10 @@ export class Dictionary {
         return guess - 1;
       }
     }
+    return this.idOfOther(p, n);
+  }
+
+  private idOfOther(p: u32, n: u32): u32 {
     const number = this.id(p, n) + 1;
     store32(this.entries + (this.previous << 4) + 12, number);
     this.previous = number;
@@ -104,12 +112,14 @@ export class Dictionary {
 
   private placeAll(): void {
     zero(this.table, this.slots * 4);
-    for (let number: u32 = 1; number <= this.count; number++) this.place(number, load32(this.entries + (number << 4) + 8));
+    for (let number: u32 = 1; number <= this.count; number++) {
+      this.place(number, load32(this.entries + (number << 4) + 8));
+    }
   }
 
   /**
-   * Forgets every key but the first `count`. Taken out in the reverse order of their coming, entries leave the table as
-   * it was before them; guesses that point to them are seen through by `idOfNext`.
+   * Forgets every key but the first `count`. Taken out in the reverse order of their coming, entries leave
+   * the table as it was before them; guesses that point to them are seen through by `idOfNext`.
    */
   cut(count: u32): void {
     const mask = this.slots - 1;

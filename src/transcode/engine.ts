@@ -1,7 +1,7 @@
 /**
- * The two engines under one interface: `wasm` is build/transcode.wasm, an instance with its own memory per caller;
- * `plain` is the same text run as TypeScript, with one arena for the whole process. Both make the same bytes; the wasm
- * one is about twice as fast, the plain one needs no build and is the reference.
+ * The two engines under one interface: `wasm` is build/transcode.wasm, an instance with its own memory per
+ * caller; `plain` is the same text run as TypeScript, with one arena for the whole process. Both make the
+ * same bytes; the wasm one is about twice as fast, the plain one needs no build and is the reference.
  */
 import { readFile } from 'node:fs/promises';
 import { Fault, messageOf } from '../base/errors.ts';
@@ -21,14 +21,17 @@ const TEXTS = [
   'Unset', 'Ok', 'Error',
 ];
 
-/** The functions of entry.ts, and the memory that their addresses belong to: look at it anew after each call. */
+/**
+ * The functions of entry.ts, and the memory that their addresses belong to: look at it anew after each call.
+ */
 export interface Engine {
   readonly calls: typeof import('./entry.ts');
   memory(): Uint8Array;
 }
 
 /**
- * A way to make fresh engines: for `wasm` each call gives one with memory of its own, for `plain` always the same.
+ * A way to make fresh engines: for `wasm` each call gives one with memory of its own, for `plain` always the
+ * same.
  * @throws Fault `transcoder_not_built` (not retried) when the wasm module isn't there or is no such module.
  */
 export async function loadEngine(name: EngineName): Promise<() => Engine> {
@@ -49,41 +52,37 @@ async function loadPlain(): Promise<() => Engine> {
   return () => engine;
 }
 
-let compiled: Promise<WebAssembly.Module> | undefined;
-
 async function compile(): Promise<WebAssembly.Module> {
   try {
     return await WebAssembly.compile(await readFile(WASM));
   } catch (error) {
-    compiled = undefined;
-    const message = `the transcoder can't be loaded (${messageOf(error)}): run 'npm run build', which makes it`;
+    const message = `the transcoder can't be loaded: 'npm run build' makes it (${messageOf(error)})`;
     throw new Fault('transcoder_not_built', 'never', message, { cause: error });
   }
 }
 
 async function loadWasm(): Promise<() => Engine> {
-  const module = await (compiled ??= compile());
+  const module = await compile();
   return () => instantiate(module);
 }
 
 function instantiate(module: WebAssembly.Module): Engine {
+  // A view goes stale whenever the memory grows: in the middle of a call, too.
+  let bytes = new Uint8Array();
+  const view = () => {
+    if (bytes.buffer !== memory.buffer) bytes = new Uint8Array(memory.buffer);
+    return bytes;
+  };
   const host = {
     fail: raise,
     double: (to: number, value: number) => {
       const text = doubleText(value);
-      for (let i = 0; i < text.length; i++) bytes[(to >>> 0) + i] = text.charCodeAt(i);
+      const target = view();
+      for (let i = 0; i < text.length; i++) target[(to >>> 0) + i] = text.charCodeAt(i);
       return text.length;
     },
   };
   const { exports } = new WebAssembly.Instance(module, { host });
   const memory = exports['memory'] as WebAssembly.Memory;
-  let bytes = new Uint8Array(memory.buffer);
-  const calls = exports as unknown as Engine['calls'];
-  return writeTexts({
-    calls,
-    memory: () => {
-      if (bytes.buffer !== memory.buffer) bytes = new Uint8Array(memory.buffer);
-      return bytes;
-    },
-  });
+  return writeTexts({ calls: exports as unknown as Engine['calls'], memory: view });
 }

@@ -1,6 +1,6 @@
 /**
- * What the host calls: the exports of the WebAssembly module, and of the plain engine. A handle is the open blocks of one
- * signal; addresses lie in the engine's memory and move with it.
+ * What the host calls: the exports of the WebAssembly module, and of the plain engine. A handle is the open
+ * blocks of one signal; addresses lie in the engine's memory and move with it.
  */
 import type { SignalBlocks } from './signal-blocks.ts';
 import { SIGNAL_LOGS, SIGNAL_TRACES } from './codes.ts';
@@ -39,7 +39,10 @@ export function input(handle: u32, n: u32): u32 {
   return at(handle).inputFor(n);
 }
 
-/** Appends the request in the input; leaves through the host's `fail` when it is malformed: call `restore` then. */
+/**
+ * Appends the request in the input; leaves through the host's `fail` when it is malformed: call `restore`
+ * then.
+ */
 export function append(handle: u32, n: u32): void {
   at(handle).append(n);
 }
@@ -61,7 +64,9 @@ export function bytes(handle: u32): u32 {
   return at(handle).bytes();
 }
 
-/** Ends the open blocks: where the output is. What of it belongs to a table, the three functions below say. */
+/**
+ * Ends the open blocks: where the output is. What of it belongs to a table, the three functions below say.
+ */
 export function close(handle: u32): u32 {
   return at(handle).close();
 }

@@ -1,6 +1,5 @@
 /** ExponentialHistogramDataPoint. */
 import type { Bytes } from './bytes.ts';
-import type { NumbersColumn } from './column.ts';
 import { store64 } from './memory.ts';
 import { Point } from './point.ts';
 import type { ExponentialHistogramBlock } from './point-blocks.ts';

@@ -14,7 +14,10 @@ export class HistogramPoint extends Point {
   private min: u32 = 0;
   private max: u32 = 0;
 
-  /** Reads the point at [start, end): true when its row is begun. Sum, min and max are 0 where they aren't sent. */
+  /**
+   * Reads the point at [start, end): true when its row is begun. Sum, min and max are 0 where they aren't
+   * sent.
+   */
   read(start: u32, end: u32, block: HistogramBlock): boolean {
     this.begin();
     this.count = ZERO;
@@ -86,7 +89,7 @@ function checkBuckets(counts: u32, bounds: NumbersColumn): void {
   const first = bounds.begun();
   for (let i: u32 = 0; i < n; i++) {
     const bound = loadDouble(first + (i << 3));
-    const rises = i === 0 ? bound === bound : bound > loadDouble(first + ((i - 1) << 3));
-    if (!rises) reject(HISTOGRAM_BOUNDS_UNSORTED);
+    const rises = i === 0 || bound > loadDouble(first + ((i - 1) << 3));
+    if (isNaN(bound) || !rises) reject(HISTOGRAM_BOUNDS_UNSORTED);
   }
 }

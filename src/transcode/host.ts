@@ -1,4 +1,7 @@
-/** What both engines borrow from JavaScript: the way out of a request that can't be decoded, and the text of a double. */
+/**
+ * What both engines borrow from JavaScript: the way out of a request that can't be decoded, and the text of a
+ * double.
+ */
 import { Fault } from '../base/errors.ts';
 import { Malformed } from '../model/block.ts';
 import * as codes from './codes.ts';
@@ -18,8 +21,8 @@ const MESSAGES: ReadonlyMap<number, string> = new Map([
 
 /**
  * Leaves the transcoder through all of its frames; the open blocks have to be rolled back then.
- * @throws Malformed with the offset in the request; Fault `transcoder_memory` (not retried: no other gateway has more)
- *   when the arena can't grow.
+ * @throws Malformed with the offset in the request; Fault `transcoder_memory` (not retried: no other gateway
+ *   has more) when the arena can't grow.
  */
 export function raise(code: number, byteOffset: number): never {
   const message = MESSAGES.get(code);
@@ -28,8 +31,8 @@ export function raise(code: number, byteOffset: number): never {
 }
 
 /**
- * The shortest text that reads back as `value`: no exponent from 1e-6 up to 1e21, `NaN`, `Infinity`, and `-0`, which
- * JavaScript alone writes as 0. What the collector's exporter writes for a double.
+ * The shortest text that reads back as `value`: no exponent from 1e-6 up to 1e21, `NaN`, `Infinity`, and
+ * `-0`, which JavaScript alone writes as 0. What the collector's exporter writes for a double.
  */
 export function doubleText(value: number): string {
   return Object.is(value, -0) ? '-0' : String(value);

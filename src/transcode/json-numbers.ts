@@ -141,7 +141,8 @@ function integerOf(text: string): bigint | undefined {
   while (digits[significant - 1] === '0') significant--;
   const zeros = digits.length - significant - fraction.length + Number(exponent);
   if (zeros < 0) return undefined;
-  // An exponent may be anything: what has too many digits is not computed, any number out of range stands for it.
+  // An exponent may be anything: what has too many digits is not computed, any number out of range stands for
+  // it.
   const isHuge = significant + zeros > UINT64_DIGITS_MAX;
   const magnitude = BigInt(isHuge ? '9'.repeat(30) : digits.slice(0, significant) + '0'.repeat(zeros));
   return text.startsWith('-') ? -magnitude : magnitude;

@@ -11,7 +11,7 @@ const ONES = 0x01010101;
 const HIGHS = 0x80808080 | 0;
 const QUOTES = 0x22222222;
 const BACKSLASHES = 0x5c5c5c5c;
-const SPACES = 0x1f1f1f1f;
+const SPACES = 0x20202020;
 const LOWER_U = 0x75;
 const REPLACEMENT = 0xfffd;
 
@@ -136,7 +136,9 @@ function writeUtf8(writer: ProtobufWriter, codePoint: number): void {
   bytes[writer.at++] = 0x80 | (codePoint & 0x3f);
 }
 
-/** The text of the string that begins at the cursor's quote. For what is rare: it makes a JavaScript string. */
+/**
+ * The text of the string that begins at the cursor's quote. For what is rare: it makes a JavaScript string.
+ */
 export function readText(cursor: JsonCursor, writer: ProtobufWriter): string {
   const start = writer.at;
   copyText(cursor, writer);
@@ -152,7 +154,10 @@ export function skipString(cursor: JsonCursor, writer: ProtobufWriter): void {
   writer.at = start;
 }
 
-/** Writes the bytes of an id that is given in hexadecimal digits of either case, with their length before them. */
+/**
+ * Writes the bytes of an id that is given in hexadecimal digits of either case, with their length before
+ * them.
+ */
 export function copyHex(cursor: JsonCursor, writer: ProtobufWriter, name: string): void {
   const textAt = cursor.at;
   const start = writer.open(1);

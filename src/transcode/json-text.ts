@@ -1,10 +1,14 @@
 /**
- * Arrays and key-value lists as JSON text, in the form of the exporter (Go's encoding/json without its HTML escapes):
- * no spaces, keys sorted byte by byte, of equal keys the last one, int64 with all digits, bytes as base64, an empty
- * value as null. JSON has no NaN and no infinities: they become strings. Strings that are no UTF-8 stay as they are.
+ * Arrays and key-value lists as JSON text, in the form of the exporter (Go's encoding/json without its HTML
+ * escapes): no spaces, keys sorted byte by byte, of equal keys the last one, int64 with all digits, bytes as
+ * base64, an empty value as null. JSON has no NaN and no infinities: they become strings. Strings that are no
+ * UTF-8 stay as they are.
  */
-import { ARRAY, BOOL, BYTES, DOUBLE, INT, LIST, MEMBER, MEMBER_AT, MEMBER_END, STRING, isTrue, readMember } from './any-value.ts';
+import {
+  ARRAY, BOOL, BYTES, DOUBLE, INT, LIST, MEMBER, MEMBER_AT, MEMBER_END, STRING, checkNested, isTrue, readMember,
+} from './any-value.ts';
 import { Bytes } from './bytes.ts';
+import { ANY_VALUE, check } from './check.ts';
 import { NESTING_TOO_DEEP, TEXT_BASE64, TEXT_FALSE, TEXT_HEX, TEXT_NULL, TEXT_TRUE } from './codes.ts';
 import { KEY, KEY_LENGTH, VALUE, VALUE_END, readKeyValue } from './key-value.ts';
 import { decimalDouble, decimalInt64, load32, load8, loadDouble, store8 } from './memory.ts';
@@ -31,10 +35,13 @@ export function beginTexts(levels: u32): void {
   pairs.clear();
 }
 
-/** Appends the JSON text of the array or list whose items are at [p, end); `depth` is its own level, from 1. */
+/**
+ * Appends the JSON text of the array or list whose items are at [p, end); `depth` is its own level, from 1.
+ */
 export function writeNested(member: u32, p: u32, end: u32, depth: u32, out: Bytes): void {
   if (depth > nestingMax) {
     reject(NESTING_TOO_DEEP);
+    checkNested(member, p, end);
     return;
   }
   if (member === ARRAY) writeArray(p, end, depth, out);
@@ -84,7 +91,10 @@ function writeList(start: u32, end: u32, depth: u32, out: Bytes): void {
   let first = true;
   for (let i = from; i < to; i += PAIR_SIZE) {
     const pair = pairs.base + i;
-    if (i + PAIR_SIZE < to && compareKeys(pair, pair + PAIR_SIZE) === 1) continue;
+    if (i + PAIR_SIZE < to && compareKeys(pair, pair + PAIR_SIZE) === 1) {
+      check(load32(pair + 8), load32(pair + 12), ANY_VALUE);
+      continue;
+    }
     if (!first) out.put8(COMMA);
     first = false;
     writeString(load32(pair), load32(pair + 4), out);

@@ -52,7 +52,9 @@ import {
 import { copyBase64, copyHex, copyString, readText, skipString } from './json-strings.ts';
 import { ProtobufWriter } from './json-writer.ts';
 
-/** Levels of JSON from one AnyValue to the next: of a kvlistValue the value, its list, the array, the pair. */
+/**
+ * Levels of JSON from one AnyValue to the next: of a kvlistValue the value, its list, the array, the pair.
+ */
 const LEVELS_PER_VALUE = 4;
 /** More than the levels of any request around its AnyValues (15: the exemplars of a metric). */
 const LEVELS_AROUND = 64;
@@ -84,7 +86,8 @@ let levelsMax = 0;
 /**
  * Converts a whole request.
  * @param json only read during the call.
- * @param nestingMax how deep AnyValues may nest. Somewhat deeper ones are still converted, so that the transcoder
+ * @param nestingMax how deep AnyValues may nest. Somewhat deeper ones are still converted, so that the
+ * transcoder
  *   can refuse the record that has them; far deeper ones make the whole request malformed.
  * @returns a view into memory that the next call writes over.
  * @throws Malformed with the offset in `json`, bytes.

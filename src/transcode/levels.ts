@@ -1,12 +1,12 @@
 /**
- * The resource and the scope of the records at hand, taken apart once per message however many blocks need them. A block
- * takes them over with its first record of them: `generation` tells whether it has.
+ * The resource and the scope of the records at hand, taken apart once per message however many blocks need
+ * them. A block takes them over with its first record of them: `generation` tells whether it has.
  */
 import { Bytes } from './bytes.ts';
 import { TEXT_SERVICE_NAME } from './codes.ts';
 import { KEY, KEY_LENGTH, VALUE, VALUE_END, readKeyValue } from './key-value.ts';
 import { equal, load32 } from './memory.ts';
-import { LowRuns, MapRuns } from './runs.ts';
+import type { LowRuns, MapRuns } from './runs.ts';
 import { REJECTION, beginRecord } from './tally.ts';
 import { ZERO, textAt, textLength } from './texts.ts';
 import { putValue } from './value.ts';
@@ -29,6 +29,12 @@ export class LevelAttributes {
     putValue(VALUE, VALUE_END, this.values);
   }
 
+  /** Whether the key of the last pair is the one in a slot of the texts. */
+  lastKeyIs(slot: u32): boolean {
+    const n = load32(this.keys.at - 4);
+    return n === textLength(slot) && equal(load32(this.keys.at - 8), textAt(slot), n);
+  }
+
   /** Appends them as the map of a new run; how many bytes it takes in each row. */
   write(runs: MapRuns): u32 {
     for (let key = this.keys.base; key < this.keys.at; key += 8) runs.putKey(load32(key), load32(key + 4));
@@ -47,7 +53,10 @@ export class Resource {
   generation: u32 = 0;
   /** Its attributes are nested too deep: no record of it can be stored. */
   tooDeep: boolean = false;
-  /** Where the text of `service.name` is within the values (with its length before it); nowhere while the end is 0. */
+  /**
+   * Where the text of `service.name` is within the values (with its length before it); nowhere while the end
+   * is 0.
+   */
   private serviceAt: u32 = 0;
   private serviceEnd: u32 = 0;
 
@@ -77,8 +86,7 @@ export class Resource {
   private putAttribute(p: u32, end: u32): void {
     const before = this.attributes.values.size();
     this.attributes.put(p, end);
-    if (this.serviceEnd !== 0 || KEY_LENGTH !== textLength(TEXT_SERVICE_NAME)) return;
-    if (!equal(KEY, textAt(TEXT_SERVICE_NAME), KEY_LENGTH)) return;
+    if (this.serviceEnd !== 0 || !this.attributes.lastKeyIs(TEXT_SERVICE_NAME)) return;
     this.serviceAt = before;
     this.serviceEnd = this.attributes.values.size();
   }

@@ -1,4 +1,7 @@
-/** One LogRecord of opentelemetry.proto.logs.v1, read: where its fields are. Its attributes go into the block at once. */
+/**
+ * One LogRecord of opentelemetry.proto.logs.v1, read: where its fields are. Its attributes go into the block
+ * at once.
+ */
 import { putAttribute } from './attributes.ts';
 import { TIME_OUT_OF_RANGE } from './codes.ts';
 import { isTimeInRange } from './ids.ts';

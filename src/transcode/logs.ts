@@ -41,7 +41,10 @@ export class Logs extends SignalBlocks {
     else block.cancel();
   }
 
-  /** Appends a row, but for the body, which is there. An id of a wrong length is left out and counted (logs.proto). */
+  /**
+   * Appends a row, but for the body, which is there. An id of a wrong length is left out and counted
+   * (logs.proto).
+   */
   private store(block: LogBlock, p: u32): void {
     const log = this.log;
     if (!isPossibleId(log.traceIdLength, TRACE_ID_SIZE)) {

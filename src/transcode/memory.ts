@@ -1,10 +1,11 @@
 /**
- * The arena of the plain engine, and every operation on it whose meaning differs between JavaScript and WebAssembly:
- * loads and stores, 64-bit numbers, copies, comparisons, hashes. memory.as.ts is the same list for the wasm engine;
- * scripts/build-wasm.ts puts it in the place of this file. The two must make the same bytes.
+ * The arena of the plain engine, and every operation on it whose meaning differs between JavaScript and
+ * WebAssembly: loads and stores, 64-bit numbers, copies, comparisons, hashes. memory.as.ts is the same list
+ * for the wasm engine; scripts/build-wasm.ts puts it in the place of this file. The two must make the same
+ * bytes.
  *
- * Every region has SLACK bytes behind it: `copy`, `equal`, `hash` and the decoders may read that far beyond an end, and
- * `copy`, `hexId` and `narrow` may write that far. Nothing is ever given back to the system.
+ * Every region has SLACK bytes behind it: `copy`, `equal`, `hash` and the decoders may read that far beyond
+ * an end, and `copy`, `hexId` and `narrow` may write that far. Nothing is ever given back to the system.
  */
 import { MEMORY_EXHAUSTED } from './codes.ts';
 import { doubleText, raise } from './host.ts';
@@ -19,7 +20,6 @@ let bytes = new Uint8Array(4 << 20);
 let view = new DataView(bytes.buffer);
 let top = SLACK;
 const free: number[][] = Array.from({ length: 32 }, () => []);
-const text = new TextEncoder();
 
 /** The whole arena, for the host: gone stale after the next `alloc`. */
 export function arena(): Uint8Array {
@@ -43,7 +43,8 @@ export function alloc(n: u32): u32 {
   const size = classOf(n);
   const used = free[size]?.pop();
   if (used !== undefined) return used;
-  const end = top + 2 ** size + SLACK;
+  // Not 2 ** size: that is a double to V8, and every address that comes of it would be computed as one.
+  const end = top + (1 << size) + SLACK;
   if (end > ARENA_MAX) return raise(MEMORY_EXHAUSTED, 0);
   if (end > bytes.length) growArena(end);
   const region = top;
@@ -116,9 +117,18 @@ export function zero(p: u32, n: u32): void {
   bytes.fill(0, p, p + n);
 }
 
+export function least(a: u32, b: u32): u32 {
+  return Math.min(a, b);
+}
+
 export function isZero(p: u32, n: u32): boolean {
-  for (let i = 0; i < n; i++) if (bytes[p + i] !== 0) return false;
-  return true;
+  const v = view;
+  while (n >= 4) {
+    if (v.getInt32(p, true) !== 0) return false;
+    p += 4;
+    n -= 4;
+  }
+  return n === 0 || v.getInt32(p, true) << (32 - (n << 3)) === 0;
 }
 
 export function equal(a: u32, b: u32, n: u32): boolean {
@@ -159,7 +169,11 @@ for (let i = 0; i < 256; i++) {
 
 /** Lower-case hex of an id of 8 or 16 bytes. */
 export function hexId(to: u32, from: u32, n: u32): void {
-  for (let i = 0; i < n; i++) view.setUint16(to + 2 * i, HEX[bytes[from + i] as number] as number, true);
+  const v = view;
+  for (let i = 0; i < n; i += 2) {
+    const word = v.getUint16(from + i, true);
+    v.setInt32(to + 2 * i, (HEX[word & 255] as number) | ((HEX[word >>> 8] as number) << 16), true);
+  }
 }
 
 /** Writes `n` ids of 4 bytes as ids of 1 << width bytes. */
@@ -216,6 +230,7 @@ function digits(to: number, value: number): number {
 
 /** The decimal text of a signed 64-bit number, at most 20 bytes; how many there are. */
 export function decimalInt64(to: u32, low: u32, high: u32): u32 {
+  if (high === 0) return digits(to, low);
   const value = (high | 0) * 2 ** 32 + low;
   if (Number.isSafeInteger(value)) return decimal(to, value);
   return ascii(to, BigInt.asIntN(64, (BigInt(high) << 32n) | BigInt(low)).toString());
@@ -228,12 +243,38 @@ function decimal(to: number, value: number): number {
 }
 
 function ascii(to: number, string: string): number {
-  return text.encodeInto(string, bytes.subarray(to, to + string.length)).written;
+  for (let i = 0; i < string.length; i++) bytes[to + i] = string.charCodeAt(i);
+  return string.length;
 }
 
-/** The text of the double at `p` (doubleText in host.ts), at most 26 bytes; how many there are. */
+/**
+ * The text of the double at `p` (doubleText in host.ts), at most 26 bytes; how many there are. A double that is the
+ * nearest one to a decimal of at most 15 digits has that as its shortest text: this is seen without looking for it.
+ */
 export function decimalDouble(to: u32, p: u32): u32 {
   const value = view.getFloat64(p, true);
   if (Number.isSafeInteger(value) && !Object.is(value, -0)) return decimal(to, value);
+  if (Math.abs(value) >= 1e-6) {
+    const micros = Math.round(value * 1e6);
+    if (Math.abs(micros) < 1e15 && micros / 1e6 === value) return fraction(to, micros, 1e6, 6);
+    const picos = Math.round(value * 1e12);
+    if (Math.abs(picos) < 1e15 && picos / 1e12 === value) return fraction(to, picos, 1e12, 12);
+  }
   return ascii(to, doubleText(value));
+}
+
+/** The text of scaled / scale, the scale being the power of ten with `places`. */
+function fraction(to: number, scaled: number, scale: number, places: number): number {
+  let at = to;
+  let rest = Math.abs(scaled);
+  if (scaled < 0) bytes[at++] = 45;
+  const whole = Math.floor(rest / scale);
+  rest -= whole * scale;
+  at += digits(at, whole);
+  // The digits after the point, with a 1 before them that keeps the zeros they begin with; the point replaces it.
+  digits(at, rest + scale);
+  bytes[at] = 46;
+  let end = at + places + 1;
+  while (bytes[end - 1] === 48) end--;
+  return end - to;
 }

@@ -1,8 +1,7 @@
 /**
- * What the open blocks of the five metrics tables have in common: the columns that each begins with. A table's own
- * columns are added by the classes below it.
+ * What the open blocks of the five metrics tables have in common: the columns that each begins with. A
+ * table's own columns are added by the classes below it.
  */
-import type { SortedAttributes } from './attributes.ts';
 import { Bytes } from './bytes.ts';
 import { MapColumn } from './column.ts';
 import type { Resource, Scope } from './levels.ts';

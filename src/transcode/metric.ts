@@ -1,4 +1,5 @@
 /** One Metric of opentelemetry.proto.metrics.v1: what holds for all of its points, and where they are. */
+import { EXPONENTIAL_DATA, HISTOGRAM_DATA, NUMBER_DATA, SUMMARY_DATA, check } from './check.ts';
 import { HIGH, POS, gather, length, readTag, skip, varintWithin } from './wire.ts';
 
 // The members of Metric.data, by their tags.
@@ -10,6 +11,19 @@ export const SUMMARY: u32 = 90;
 
 /** In each of them: the points. */
 export const POINT: u32 = 10;
+
+function dataKind(tag: u32): u32 {
+  switch (tag) {
+    case HISTOGRAM:
+      return HISTOGRAM_DATA;
+    case EXPONENTIAL_HISTOGRAM:
+      return EXPONENTIAL_DATA;
+    case SUMMARY:
+      return SUMMARY_DATA;
+    default:
+      return NUMBER_DATA;
+  }
+}
 
 let generations: u32 = 0;
 
@@ -49,8 +63,8 @@ export class Metric {
         continue;
       }
       const n = length(p, end);
-      this.readField(tag, POS, n, field);
       p = POS + n;
+      this.readField(tag, p - n, n, field);
     }
     if (this.inPieces) {
       this.data = gather(this.firstPiece, end, this.kind);
@@ -59,7 +73,10 @@ export class Metric {
     this.readHead();
   }
 
-  /** `data` is a oneof: the last member wins, and pieces of it are merged unless another one stood between them. */
+  /**
+   * `data` is a oneof: the last member wins, and pieces of it are merged unless another one stood between
+   * them.
+   */
   private readField(tag: u32, at: u32, n: u32, field: u32): void {
     switch (tag) {
       case 10:
@@ -79,6 +96,7 @@ export class Metric {
       case HISTOGRAM:
       case EXPONENTIAL_HISTOGRAM:
       case SUMMARY:
+        if (this.kind !== 0) check(this.data, this.dataEnd, dataKind(this.kind));
         this.inPieces = this.kind === tag;
         if (!this.inPieces) this.firstPiece = field;
         this.kind = tag;

@@ -1,14 +1,18 @@
 /**
- * Writes columns as a ClickHouse Native block, over HTTP (client revision 0): varint columns, varint rows, and for each
- * column its head (name, type and, where a LowCardinality is in it, UInt64 1) and its data. A LowCardinality's data is,
- * only where there are values: UInt64 flags with the ids' width, UInt64 keys, the keys, UInt64 values, the ids.
+ * Writes columns as a ClickHouse Native block, over HTTP (client revision 0): varint columns, varint rows,
+ * and for each column its head (name, type and, where a LowCardinality is in it, UInt64 1) and its data. A
+ * LowCardinality's data is, only where there are values: UInt64 flags with the ids' width, UInt64 keys, the
+ * keys, UInt64 values, the ids.
  */
 import { Bytes } from './bytes.ts';
-import { LowColumn, MapColumn } from './column.ts';
-import { Dictionary } from './dictionary.ts';
-import { load32, move, narrow, store8, store32, zero } from './memory.ts';
+import type { LowColumn, MapColumn } from './column.ts';
+import type { Dictionary } from './dictionary.ts';
+import { least, load32, move, narrow, store8, store32, zero } from './memory.ts';
 
-/** The heads of a table's columns, written by the host (open-blocks.ts): for each its length in 4 bytes, then itself. */
+/**
+ * The heads of a table's columns, written by the host (open-blocks.ts): for each its length in 4 bytes, then
+ * itself.
+ */
 export class Heads {
   readonly area: Bytes = new Bytes(1024);
   private next: u32 = 0;
@@ -40,7 +44,10 @@ export function putAll(out: Bytes, column: Bytes): void {
   out.putRaw(column.base, column.size());
 }
 
-/** LowCardinality flags: the keys are in the block (0x200), not in a shared dictionary, which they replace (0x400). */
+/**
+ * LowCardinality flags: the keys are in the block (0x200), not in a shared dictionary, which they replace
+ * (0x400).
+ */
 const KEYS_HERE: u32 = 0x600;
 
 /** What stands before the ids of `n` values. */
@@ -73,8 +80,7 @@ export function repeat(out: Bytes, n: u32, times: u32): void {
   const total = n * times;
   let done = n;
   while (done < total) {
-    const rest = total - done;
-    const step = rest < done ? rest : done;
+    const step = least(total - done, done);
     move(first + done, first, step);
     done += step;
   }

@@ -1,6 +1,7 @@
 /**
- * The transcoder's door: requests of one signal in, ClickHouse Native blocks out. Everything between stands in files
- * that are TypeScript and AssemblyScript at once, so that it runs in WebAssembly and, byte for byte the same, without.
+ * The transcoder's door: requests of one signal in, ClickHouse Native blocks out. Everything between stands
+ * in files that are TypeScript and AssemblyScript at once, so that it runs in WebAssembly and, byte for byte
+ * the same, without.
  */
 import type { Block, OpenBlocks } from '../model/block.ts';
 import {
@@ -21,8 +22,8 @@ const MEMORY_KEPT_BYTES_MAX = 128 * 1024 * 1024;
 /**
  * Open blocks for one signal.
  * @param limits nestingMax: how many arrays and key-value lists may stand inside each other in one AnyValue.
- * @throws Fault `transcoder_not_built` (not retried) when the wasm engine wasn't built; `append` and `close` of the
- *   result throw Fault `transcoder_memory` when the engine's memory (2 GiB) is exhausted.
+ * @throws Fault `transcoder_not_built` (not retried) when the wasm engine wasn't built; `append` and `close`
+ *   of the result throw Fault `transcoder_memory` when the engine's memory (2 GiB) is exhausted.
  */
 export async function createOpenBlocks(
   signal: Signal, engine: EngineName, limits: { readonly nestingMax: number },
@@ -123,7 +124,10 @@ class EngineBlocks implements OpenBlocks {
   }
 }
 
-/** What stands before each column's data in a block, each with its length in 4 bytes in front (Heads in native.ts). */
+/**
+ * What stands before each column's data in a block, each with its length in 4 bytes in front (Heads in
+ * native.ts).
+ */
 function headsOf(columns: readonly ColumnType[]): Buffer {
   return Buffer.concat(columns.flatMap((column) => {
     const head = Buffer.concat([text(column.name), text(column.type), prefixOf(column.type)]);

@@ -7,7 +7,10 @@ import { endRecord, reject } from './tally.ts';
 import { ZERO } from './texts.ts';
 import { POS, fixed64, length, skip } from './wire.ts';
 
-/** Reads points one after another; 64-bit fields are kept as addresses. The kinds are below: number-point.ts and others. */
+/**
+ * Reads points one after another; 64-bit fields are kept as addresses. The kinds are below: number-point.ts
+ * and others.
+ */
 export abstract class Point {
   private readonly attributes: SortedAttributes = new SortedAttributes();
   private startTime: u32 = 0;

@@ -1,6 +1,6 @@
 /**
- * Columns whose values stay the same for a run of rows: those of a resource, a scope or a metric. Each value is kept
- * once per run, and repeated when the block is written. A run ends where the next one begins.
+ * Columns whose values stay the same for a run of rows: those of a resource, a scope or a metric. Each value
+ * is kept once per run, and repeated when the block is written. A run ends where the next one begins.
  */
 import { Bytes, Column } from './bytes.ts';
 import { Dictionary } from './dictionary.ts';

@@ -1,7 +1,8 @@
 /**
- * Reads an Export<Signal>ServiceRequest down to its records. The three signals share this shape:
- * request { 1: resource level { 1: resource, 2: scope level { 1: scope, 2: record, 3: schema URL }, 3: schema URL } }.
- * Fields may come in any order, so each level is walked twice: for what holds for all of its records, then for them.
+ * Reads an Export<Signal>ServiceRequest down to its records. The three signals share this shape: request { 1:
+ * resource level { 1: resource, 2: scope level { 1: scope, 2: record, 3: schema URL }, 3: schema URL } }.
+ * Fields may come in any order, so each level is walked twice: for what holds for all of its records, then
+ * for them.
  */
 import { Bytes } from './bytes.ts';
 import { NESTING_TOO_DEEP } from './codes.ts';
@@ -54,7 +55,9 @@ export abstract class SignalBlocks {
     return this.input.base;
   }
 
-  /** Appends the request of `n` bytes in the input. When it fails (an exception of the host), call `restore`. */
+  /**
+   * Appends the request of `n` bytes in the input. When it fails (an exception of the host), call `restore`.
+   */
   append(n: u32): void {
     for (let i: u32 = 0; i < this.tableCount(); i++) this.table(i).keep();
     const end = this.input.base + n;
@@ -171,7 +174,10 @@ export abstract class SignalBlocks {
     return sum;
   }
 
-  /** Writes all blocks one after another and begins new ones: the address of the first, until the next `close`. */
+  /**
+   * Writes all blocks one after another and begins new ones: the address of the first, until the next
+   * `close`.
+   */
   close(): u32 {
     this.out.clear();
     this.out.need(this.bytes() + 4096);

@@ -1,11 +1,12 @@
 /**
- * A large request in pieces: every Export<Signal>ServiceRequest is a run of top-level fields, so any cut between two of
- * them gives two requests that together say the same. Used for large requests only, to bound the size of a block.
+ * A large request in pieces: every Export<Signal>ServiceRequest is a run of top-level fields, so any cut
+ * between two of them gives two requests that together say the same. Used for large requests only, to bound
+ * the size of a block.
  */
 
 /**
- * Views of `request`, each about `bytesMax` long at most (one ResourceSpans is never cut). A request that can't be
- * walked comes back whole: the transcoder says what is wrong with it, and where.
+ * Views of `request`, each about `bytesMax` long at most (one ResourceSpans is never cut). A request that
+ * can't be walked comes back whole: the transcoder says what is wrong with it, and where.
  */
 export function sliceRequest(request: Uint8Array, bytesMax: number): Uint8Array[] {
   const slices: Uint8Array[] = [];

@@ -1,6 +1,8 @@
-/** Sorts pairs of keys and values by key: stable, n log n whatever a client sends, without moving the texts. */
-import { Bytes } from './bytes.ts';
-import { copy64, load32, load8, move, store32 } from './memory.ts';
+/**
+ * Sorts pairs of keys and values by key: stable, n log n whatever a client sends, without moving the texts.
+ */
+import type { Bytes } from './bytes.ts';
+import { copy64, least, load32, load8, move, store32 } from './memory.ts';
 
 /** A pair in memory: the key's address and length, the value's address and end, 4 bytes each. */
 export const PAIR_SIZE: u32 = 16;
@@ -20,7 +22,7 @@ export function compareKeys(a: u32, b: u32): u32 {
   const bKey = load32(b);
   const aLength = load32(a + 4);
   const bLength = load32(b + 4);
-  const shared = aLength < bLength ? aLength : bLength;
+  const shared = least(aLength, bLength);
   for (let i: u32 = 0; i < shared; i++) {
     const x: u32 = load8(aKey + i);
     const y: u32 = load8(bKey + i);
@@ -40,8 +42,8 @@ export function sortPairs(pairs: Bytes, from: u32): void {
   let target = area + size;
   for (let width: u32 = PAIR_SIZE; width < size; width = width * 2) {
     for (let start: u32 = 0; start < size; start += width * 2) {
-      const middle = start + width < size ? start + width : size;
-      const end = middle + width < size ? middle + width : size;
+      const middle = least(start + width, size);
+      const end = least(middle + width, size);
       merge(source, target, start, middle, end);
     }
     const swapped = source;

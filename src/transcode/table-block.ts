@@ -1,13 +1,13 @@
 /** What the open blocks of all tables have in common. */
-import { Bytes, Column } from './bytes.ts';
+import type { Bytes, Column } from './bytes.ts';
 import { ROWS_TOO_LARGE } from './codes.ts';
-import { LowColumn, MapColumn } from './column.ts';
+import type { LowColumn, MapColumn } from './column.ts';
 import { Heads, putAll, putLow, putMap } from './native.ts';
 import { malformed } from './wire.ts';
 
 /**
- * What is sent once for many records is stored once per row: by how many bytes one request may make a block grow in
- * this way. 32 MiB of resource and a million records of two bytes each would else fill any memory.
+ * What is sent once for many records is stored once per row: by how many bytes one request may make a block
+ * grow in this way. 32 MiB of resource and a million records of two bytes each would else fill any memory.
  */
 const REPEATED_BYTES_MAX: u32 = 1 << 29;
 

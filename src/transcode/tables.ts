@@ -1,6 +1,7 @@
 /**
- * The columns of the blocks, by table and in the order of the block. Names and types are those of the collector's
- * ClickHouse exporter; an INSERT names the columns, so the tables may have more of them and in another order.
+ * The columns of the blocks, by table and in the order of the block. Names and types are those of the
+ * collector's ClickHouse exporter; an INSERT names the columns, so the tables may have more of them and in
+ * another order.
  */
 import type { Signal, Table } from '../model/signal.ts';
 

@@ -1,4 +1,7 @@
-/** What becomes of the records of the request at hand: the counters that the host reads, and the current record's fate. */
+/**
+ * What becomes of the records of the request at hand: the counters that the host reads, and the current
+ * record's fate.
+ */
 import { COUNTERS, COUNT_ACCEPTED } from './codes.ts';
 import { alloc, load32, store32, zero } from './memory.ts';
 
@@ -6,7 +9,9 @@ import { alloc, load32, store32, zero } from './memory.ts';
 export const COUNTS: u32 = alloc(COUNTERS * 4);
 zero(COUNTS, COUNTERS * 4);
 
-/** Why the record that is being read will be refused: 0 while there is no reason, else the first one found. */
+/**
+ * Why the record that is being read will be refused: 0 while there is no reason, else the first one found.
+ */
 export let REJECTION: u32 = 0;
 
 export function beginCounts(): void {
@@ -17,7 +22,10 @@ export function beginRecord(): void {
   REJECTION = 0;
 }
 
-/** Refuses the record that is being read. It is read to its end nevertheless: the request may yet be malformed. */
+/**
+ * Refuses the record that is being read. It is read to its end nevertheless: the request may yet be
+ * malformed.
+ */
 export function reject(reason: u32): void {
   if (REJECTION === 0) REJECTION = reason;
 }

@@ -2,7 +2,7 @@
 import { Bytes, Column } from './bytes.ts';
 import { TEXT_SPAN_KIND, TEXT_STATUS_CODE } from './codes.ts';
 import { LowColumn, MapColumn } from './column.ts';
-import { Resource, Scope } from './levels.ts';
+import type { Resource, Scope } from './levels.ts';
 import { alloc, load32, store32, zero } from './memory.ts';
 import { putLow, putMap } from './native.ts';
 import { LowRuns, MapRuns, Runs, TextRuns } from './runs.ts';

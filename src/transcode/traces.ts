@@ -1,9 +1,9 @@
 /** Spans into otel_traces. */
-import { difference64 } from './memory.ts';
 import { putId } from './ids.ts';
+import { difference64 } from './memory.ts';
 import { SignalBlocks } from './signal-blocks.ts';
 import { Span } from './span.ts';
-import { TableBlock } from './table-block.ts';
+import type { TableBlock } from './table-block.ts';
 import { endRecord } from './tally.ts';
 import { TraceBlock } from './trace-block.ts';
 

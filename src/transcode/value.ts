@@ -1,7 +1,7 @@
 /**
- * The text of an AnyValue, as the collector's exporter writes it: strings as they are, `true` and `false`, integers in
- * decimal, doubles in the shortest form that reads back, bytes as standard base64, arrays and key-value lists as JSON
- * (json-text.ts), an empty value as the empty string.
+ * The text of an AnyValue, as the collector's exporter writes it: strings as they are, `true` and `false`,
+ * integers in decimal, doubles in the shortest form that reads back, bytes as standard base64, arrays and
+ * key-value lists as JSON (json-text.ts), an empty value as the empty string.
  */
 import { BOOL, BYTES, DOUBLE, INT, MEMBER, MEMBER_AT, MEMBER_END, STRING, isTrue, readMember } from './any-value.ts';
 import { Bytes } from './bytes.ts';
@@ -15,6 +15,7 @@ import { HIGH, POS, varint, varintWithin } from './wire.ts';
 const json = new Bytes(1024);
 
 /** Appends the text of the AnyValue at [p, end) as a String of ClickHouse. */
+// @inline
 export function putValue(p: u32, end: u32, out: Bytes): void {
   const n: u32 = load8(p + 1);
   if (n < 128 && p + 2 + n === end && load8(p) === STRING) {

@@ -1,10 +1,10 @@
 /**
- * The wire form of protobuf, read from memory by address. Readers return what was read and leave in POS where they
- * ended. Reading a few bytes beyond an end is harmless (memory.ts: slack) and noticed afterwards: every position is
- * compared with the end of its message before anything depends on it.
- * Source: protobuf's encoding page; a field with another wire type than its own counts as an unknown one.
+ * The wire form of protobuf, read from memory by address. Readers return what was read and leave in POS where
+ * they ended. Reading a few bytes beyond an end is harmless (memory.ts: slack) and noticed afterwards: every
+ * position is compared with the end of its message before anything depends on it. Source: protobuf's encoding
+ * page; a field with another wire type than its own counts as an unknown one.
  */
-import { Bytes } from './bytes.ts';
+import type { Bytes } from './bytes.ts';
 import {
   CUT_SHORT, FIELD_NUMBER_INVALID, GROUPS_TOO_DEEP, GROUP_UNMATCHED, LENGTH_TOO_LARGE, PACKED_UNEVEN, TOO_MANY_PIECES,
   VARINT_TOO_LONG, WIRE_TYPE_UNKNOWN,
@@ -47,17 +47,22 @@ export function malformed(code: u32, p: u32): u32 {
 }
 
 /** A varint of up to 10 bytes, overlong ones too: the lower half; the upper one is in HIGH. */
+// @inline
 export function varint(p: u32): u32 {
   const first: u32 = load8(p);
-  if (first < 128) {
-    HIGH = 0;
-    POS = p + 1;
-    return first;
-  }
-  return longVarint(p);
+  if (first > 127) return longVarint(p);
+  HIGH = 0;
+  POS = p + 1;
+  return first;
 }
 
 function longVarint(p: u32): u32 {
+  const second: u32 = load8(p + 1);
+  if (second < 128) {
+    HIGH = 0;
+    POS = p + 2;
+    return (load8(p) & 127) | (second << 7);
+  }
   let low: u32 = 0;
   let high: u32 = 0;
   let shift: u32 = 0;
@@ -80,19 +85,23 @@ function longVarint(p: u32): u32 {
 }
 
 /** The length of a length-delimited field, proved to fit; POS is where its content begins. */
+// @inline
 export function length(p: u32, end: u32): u32 {
-  let n: u32 = load8(p);
-  if (n < 128) {
-    POS = p + 1;
-  } else {
-    n = varint(p);
-    if (HIGH !== 0 || n > LENGTH_MAX) return malformed(LENGTH_TOO_LARGE, p);
-  }
+  const n: u32 = load8(p);
+  if (n > 127 || p + 1 + n > end) return longLength(p, end);
+  POS = p + 1;
+  return n;
+}
+
+function longLength(p: u32, end: u32): u32 {
+  const n = varint(p);
+  if (HIGH !== 0 || n > LENGTH_MAX) return malformed(LENGTH_TOO_LARGE, p);
   if (POS + n > end) return malformed(CUT_SHORT, p);
   return n;
 }
 
 /** The address of a fixed64 or double, proved to fit; POS is where it ends. */
+// @inline
 export function fixed64(p: u32, end: u32): u32 {
   POS = p + 8;
   if (p + 8 > end) return malformed(CUT_SHORT, p);
@@ -112,8 +121,16 @@ export function varintWithin(p: u32, end: u32): u32 {
   return value;
 }
 
-/** The tag (field number and wire type) at `p`. */
+/** The tag (field number and wire type) at `p`, which must be before `end`. */
+// @inline
 export function readTag(p: u32, end: u32): u32 {
+  const tag: u32 = load8(p);
+  if (tag > 127 || tag < 8) return longTag(p, end);
+  POS = p + 1;
+  return tag;
+}
+
+function longTag(p: u32, end: u32): u32 {
   const tag = varint(p);
   if (POS > end) return malformed(CUT_SHORT, p);
   if (HIGH !== 0 || tag < 8) return malformed(FIELD_NUMBER_INVALID, p);
@@ -180,10 +197,10 @@ let copiedBytes: u32 = 0;
 const COPY_HEAD: u32 = 8;
 
 /**
- * A submessage that is sent in pieces means the merge of them, and that is what the concatenation of the pieces says
- * (protobuf: "Last One Wins", embedded messages). Concatenates every field `tag` of the message at [start, end).
- * Rare: no exporter sends them. Bounded: copies of one request together stay below four times its size.
- * Returns the address, POS is where the copy ends; it lives until `releaseCopies`.
+ * A submessage that is sent in pieces means the merge of them, and that is what the concatenation of the
+ * pieces says (protobuf: "Last One Wins", embedded messages). Concatenates every field `tag` of the message
+ * at [start, end). Rare: no exporter sends them. Bounded: copies of one request together stay below four
+ * times its size. Returns the address, POS is where the copy ends; it lives until `releaseCopies`.
  */
 export function gather(start: u32, end: u32, tag: u32): u32 {
   const size = COPY_HEAD + (end - start) + 16;
@@ -202,6 +219,7 @@ export function gather(start: u32, end: u32, tag: u32): u32 {
     if (found === tag) {
       const n = length(p, end);
       p = POS;
+      skipAll(p, p + n);
       copy(to, p, n);
       to += n;
       p += n;
@@ -212,6 +230,14 @@ export function gather(start: u32, end: u32, tag: u32): u32 {
   zero(to, 16);
   POS = to;
   return first;
+}
+
+/** Proves that the fields of a message fill it: a piece must not end within a field that the next piece continues. */
+function skipAll(p: u32, end: u32): void {
+  while (p < end) {
+    const tag = readTag(p, end);
+    p = skip(POS, end, tag);
+  }
 }
 
 /** Frees every merged copy of the request. */

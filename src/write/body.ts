@@ -1,8 +1,8 @@
 /**
  * The body of one insert: the bytes of a batch as they come from the store, counted, and whole or not at all.
  * ClickHouse takes a chunked body as complete when it sees the last chunk. So the end is only let through
- * after exactly as many bytes as were sealed; whatever else happens breaks the body off, and the server
- * throws it away.
+ * after exactly as many bytes as were sealed; whatever else happens breaks the body off, and the server gives
+ * the insert up.
  */
 import { Fault } from '../base/errors.ts';
 import type { SealedBatch } from '../model/batch.ts';

@@ -36,7 +36,7 @@ export type InsertResult =
   /** The store has no bytes of this batch any more. */
   | { readonly kind: 'gone' }
   /**
-   * The server, or the way to it, didn't take the insert. It may be stored nevertheless: answers get lost.
+   * The server, or the way to it, didn't take the insert. It may be stored all the same: answers get lost.
    */
   | { readonly kind: 'refused'; readonly fault: Fault };
 
@@ -52,10 +52,12 @@ const ANSWER_LENGTH_MAX = 4096;
 
 /**
  * Inserts a batch under its id as deduplication token: however often it is tried, its rows are stored once.
- * @param chunks the bytes of the batch; each chunk belongs to this call once it is yielded
- * @param stop breaks the insert off; nothing of it is stored then, unless its last byte was sent already
+ * @param chunks the bytes of the batch; each chunk belongs to this call once it is yielded An insert that is
+ *   broken off stores nothing, or of a batch that the server cuts into several blocks the first ones; the
+ *   next try, under the same token, adds the rest.
+ * @param stop breaks the insert off; if its last byte was sent already, it may be stored nevertheless
  * @throws only what `chunks` throws, and Fault `batch_incomplete` if they are more or fewer bytes than were
- *   sealed. Then, too, the insert was broken off and nothing is stored.
+ *   sealed: the insert was broken off then
  */
 export async function insertBatch(
   target: Target,
@@ -127,9 +129,7 @@ function insertStatement({ database, columns }: InsertOptions, table: Table): st
   return `INSERT INTO ${quoteName(database)}.${quoteName(table)} (${names}) FORMAT Native`;
 }
 
-/**
- * To the end, which must come: a connection lost before it is an error, where draining would call it done.
- */
+/** To the end, which must come: a connection lost before it is an error, where draining calls it done. */
 async function read(stream: AsyncIterable<Buffer | string>): Promise<string> {
   let text = '';
   for await (const chunk of stream) {

@@ -87,7 +87,9 @@ test('delays lie between one and five seconds and are spread', () => {
 test('a refusal names the number and the setting', () => {
   const full = doorOf(7, 100);
   for (let i = 0; i < 7; i++) enter(full);
-  expect(full.enter(0)).toMatchObject({ message: expect.stringMatching(/7 .*SLUICE_RECEIVE_REQUESTS_IN_FLIGHT_MAX/) });
+  expect(full.enter(0)).toMatchObject({
+    message: expect.stringMatching(/7 .*SLUICE_RECEIVE_REQUESTS_IN_FLIGHT_MAX/),
+  });
   expect(doorOf(7, 100).enter(101)).toMatchObject({
     message: expect.stringMatching(/100 .*SLUICE_RECEIVE_BYTES_IN_FLIGHT_MAX/),
   });
@@ -96,7 +98,8 @@ test('a refusal names the number and the setting', () => {
 test('the gauges follow', async () => {
   const door = doorOf(10, 100);
   enter(door).grow(42);
-  const value = async (name: string) => (await instruments.registry.getSingleMetric(name)?.get())?.values[0]?.value;
+  const value = async (name: string) =>
+    (await instruments.registry.getSingleMetric(name)?.get())?.values[0]?.value;
   expect(await value('sluice_requests_in_flight')).toBe(1);
   expect(await value('sluice_bytes_in_flight')).toBe(42);
 });

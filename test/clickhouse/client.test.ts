@@ -17,14 +17,8 @@ import { freePort, silent, useClickHouse } from '../support/services.ts';
 
 const PASSWORD = 'p@ss:w/rd%&?#';
 const clickhouse = useClickHouse({
-  usersXml: `<clickhouse>
-    <profiles><default/><readonly><readonly>1</readonly></readonly></profiles><quotas><default/></quotas>
-    <users>
-      <default><password></password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
-        <quota>default</quota></default>
-      <app><password>p@ss:w/rd%&amp;?#</password><networks><ip>127.0.0.1</ip></networks>
-        <profile>default</profile><quota>default</quota></app>
-    </users></clickhouse>`,
+  usersXml: `<app><password>p@ss:w/rd%&amp;?#</password><networks><ip>127.0.0.1</ip></networks>
+    <profile>default</profile><quota>default</quota></app>`,
 });
 
 const opened: ClickHouse[] = [];

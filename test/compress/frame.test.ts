@@ -95,3 +95,21 @@ test.each([
   expect(layout).toBe('z1');
   expect(compress(input)).toEqual(publicCompressor(1)(input));
 });
+
+test('a context that fails later is left for the public way, block by block', () => {
+  let calls = 0;
+  const { compress } = createFrameCompressor(1, (options) => {
+    const stream = zlib.createZstdCompress(options);
+    const handle = Reflect.get(stream, '_handle') as { writeSync(...parameters: unknown[]): void };
+    const writeSync = (...parameters: unknown[]) => {
+      // The self-test, and one block.
+      if (++calls <= 6) handle.writeSync(...parameters);
+    };
+    return Object.assign(stream, { _handle: { writeSync } });
+  });
+  for (let seed = 1; seed < 5; seed++) {
+    const input = block(60_000, seed);
+    expect(compress(input)).toEqual(publicCompressor(1)(input));
+  }
+  expect(calls).toBe(7);
+});

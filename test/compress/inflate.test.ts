@@ -3,6 +3,8 @@
  * tampered passes.
  */
 import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import zlib from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import {
@@ -173,6 +175,28 @@ describe('what is damaged is corrupt', () => {
         if (result.kind === 'ok') expect(result.bytes.length).toBeLessThanOrEqual(LIMIT);
       }
     }
+  });
+});
+
+describe('recorded requests', () => {
+  const VECTORS = resolve(import.meta.dirname, '../fixtures/vectors');
+  interface Vector {
+    readonly id: string;
+    readonly ce: string;
+    readonly file: string;
+    readonly outcomes: readonly string[];
+  }
+  const vectors = ['corpus.json', 'edge.json']
+    .flatMap((name) => JSON.parse(readFileSync(resolve(VECTORS, name), 'utf8')) as Vector[])
+    .filter(({ ce }) => ce !== '');
+
+  test.each(vectors)('$id', ({ ce, file, outcomes, id }) => {
+    const encoding = encodingOf(ce);
+    if (encoding === undefined) return expect(outcomes).toContain('415');
+    const { kind } = inflate(readFileSync(resolve(VECTORS, file)), encoding, 64 << 20);
+    if (outcomes.includes('413') && id.startsWith('bomb')) expect(kind).toBe('too_large');
+    else if (outcomes.includes('accept') && id !== 'ce-gzip-trailing') expect(kind).toBe('ok');
+    else expect(kind).toBe('corrupt');
   });
 });
 

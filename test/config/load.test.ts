@@ -33,7 +33,9 @@ describe('priority', () => {
   test('environment before file before default', () => {
     const { settings, list } = loadSettings({ SLUICE_CONFIG: path, SLUICE_BATCH_ROWS_MAX: '8' });
     expect(settings.batch).toEqual({ rowsMax: 8, bytesMax: 67_108_864, ageMsMax: 70 });
-    const origins = list.filter(({ definition }) => definition.key.startsWith('batch.')).map(({ origin }) => origin);
+    const origins = list
+      .filter(({ definition }) => definition.key.startsWith('batch.'))
+      .map(({ origin }) => origin);
     expect(origins).toEqual(['environment', 'default', 'file']);
   });
   test('an empty variable counts as not set', () => {
@@ -127,7 +129,9 @@ describe('values at their edges', () => {
 
 describe('the file', () => {
   test('an unknown key is refused with the nearest known one', () => {
-    expect(refusal({ SLUICE_CONFIG: file('batch:\n  rowMax: 7\n') })).toMatch(/unknown key batch\.rowMax; did you mean batch\.rowsMax\?/);
+    expect(refusal({ SLUICE_CONFIG: file('batch:\n  rowMax: 7\n') })).toMatch(
+      /unknown key batch\.rowMax; did you mean batch\.rowsMax\?/,
+    );
     expect(refusal({ SLUICE_CONFIG: file('bach:\n  rowsMax: 7\n') })).toMatch(/unknown key bach/);
   });
   test('a section that is no mapping, a file that is no YAML, a file that is not there', () => {
@@ -136,7 +140,9 @@ describe('the file', () => {
     expect(refusal({ SLUICE_CONFIG: join(folder, 'nowhere.yaml') })).toContain('nowhere.yaml');
   });
   test('lists may be YAML lists', () => {
-    const path = file('clickhouse:\n  urls: [http://a:1, http://b:2]\nreceive:\n  corsOrigins: [https://x]\n');
+    const path = file(
+      'clickhouse:\n  urls: [http://a:1, http://b:2]\nreceive:\n  corsOrigins: [https://x]\n',
+    );
     const { settings } = loadSettings({ SLUICE_CONFIG: path });
     expect(settings.clickhouse.urls).toEqual(['http://a:1', 'http://b:2']);
     expect(settings.receive.corsOrigins).toEqual(['https://x']);
@@ -161,9 +167,15 @@ test('passwords are never printed, not in print and not in a refusal', () => {
 
 test('docs/configuration.md and the definitions agree, both ways', () => {
   const page = readFileSync(new URL('../../docs/configuration.md', import.meta.url), 'utf8');
-  const rows = [...page.matchAll(/^\| `([\w.]+)` \| `(SLUICE_\w+)` \| (.*?) \| (.*?) \| (.*?) \|$/gm)].map((row) => row.slice(1));
+  const rows = [...page.matchAll(/^\| `([\w.]+)` \| `(SLUICE_\w+)` \| (.*?) \| (.*?) \| (.*?) \|$/gm)].map(
+    (row) => row.slice(1),
+  );
   const expected = DEFINITIONS.map((definition) => [
-    definition.key, definition.env, shownDefault(definition), definition.help, definition.kind.wanted,
+    definition.key,
+    definition.env,
+    shownDefault(definition),
+    definition.help,
+    definition.kind.wanted,
   ]);
   expect(rows).toEqual(expected);
 });

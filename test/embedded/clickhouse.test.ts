@@ -1,5 +1,5 @@
-// Goal: the embedded ClickHouse is a real server that keeps what it acknowledged through stop and kill -9, is bounded and
-// quiet, and whose failures to start end in a sentence with the setting to change.
+// Goal: the embedded ClickHouse is a real server that keeps what it acknowledged through stop and kill -9,
+// is bounded and quiet, and whose failures to start end in a sentence with the setting to change.
 import { statSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { describe, expect, test } from 'vitest';
@@ -92,8 +92,9 @@ test('macros, clusters and users of the caller are taken', async () => {
   const tcpPort = await freePort();
   const usersXml = `<app><password>secret</password><networks><ip>127.0.0.1</ip></networks>
     <profile>default</profile><quota>default</quota></app>`;
-  const configXml = `<macros><shard>1</shard></macros><remote_servers><two><shard><replica><host>127.0.0.1</host>
-    <port>${tcpPort}</port></replica></shard></two></remote_servers>`;
+  const configXml = `<macros><shard>1</shard></macros>
+    <remote_servers><two><shard><replica><host>127.0.0.1</host><port>${tcpPort}</port>
+    </replica></shard></two></remote_servers>`;
   const clickhouse = await startClickHouse({ tcpPort, configXml, usersXml });
   try {
     const login = { user: 'app', password: 'secret' };

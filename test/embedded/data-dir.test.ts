@@ -1,5 +1,5 @@
-// Goal: the data folder is created, refused with figures when it lacks room or rights, and never shared by two instances;
-// the lock of a killed instance is free at once.
+// Goal: the data folder is created, refused with figures when it lacks room or rights, and never shared by
+// two instances; the lock of a killed instance is free at once.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';

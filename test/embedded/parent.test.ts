@@ -1,5 +1,5 @@
-// Goal: the embedded services end with the program that started them, also when that is killed with -9; and signals to
-// the program's group (Ctrl-C in a terminal) don't reach them.
+// Goal: the embedded services end with the program that started them, also when that is killed with -9; and
+// signals to the program's group (Ctrl-C in a terminal) don't reach them.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';

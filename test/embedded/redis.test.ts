@@ -1,4 +1,5 @@
-// Goal: the embedded Redis keeps what it acknowledged, never evicts, and says in a sentence why it can't start.
+// Goal: the embedded Redis keeps what it acknowledged, never evicts, and says in a sentence why it can't
+// start.
 import { execFileSync } from 'node:child_process';
 import { Redis } from 'ioredis';
 import { afterEach, expect, test, vi } from 'vitest';
@@ -99,7 +100,7 @@ test('without setpriv it starts as well, and a leftover of an earlier run is end
     const first = await startRedis({ dataDir });
     await withConnection(first.port, (redis) => redis.set('a', '1'));
     // As after a kill -9 of the parent: nobody has stopped the first one.
-    const second = await startRedis({ dataDir });
+    const second = await startRedis({ dataDir, port: first.port });
     await expect(first.ended).resolves.toBe('exit code 0');
     await withConnection(second.port, async (redis) => expect(await redis.get('a')).toBe('1'));
     await second.stop();

@@ -1,4 +1,7 @@
-/** A program of its own for the tests: runs both embedded services until it is ended. Argument: ServicesArgument as JSON. */
+/**
+ * A program of its own for the tests: runs both embedded services until it is ended. Argument:
+ * ServicesArgument as JSON.
+ */
 import { createLogger } from '../../src/base/log.ts';
 import { startEmbeddedClickHouse } from '../../src/embedded/clickhouse.ts';
 import { startEmbeddedRedis } from '../../src/embedded/redis.ts';

@@ -29,11 +29,12 @@ CREATE TABLE IF NOT EXISTS otel.otel_traces_local ON CLUSTER 'main'
         TraceState String,
         Attributes Map(LowCardinality(String), String)
     ) CODEC(ZSTD(1)),
-    SampleRate UInt64 MATERIALIZED greatest(toUInt64OrZero(SpanAttributes['SampleRate']), 1) CODEC(T64, ZSTD(1)),
+    SampleRate UInt64
+        MATERIALIZED greatest(toUInt64OrZero(SpanAttributes['SampleRate']), 1) CODEC(T64, ZSTD(1)),
     ResourceAttributeItems Array(String)
-        ALIAS arrayMap(item -> concat(item.1, '=', item.2), CAST(ResourceAttributes, 'Array(Tuple(String, String))')),
+        ALIAS arrayMap(item -> concat(item.1, '=', item.2), ResourceAttributes::Array(Tuple(String, String))),
     SpanAttributeItems Array(String)
-        ALIAS arrayMap(item -> concat(item.1, '=', item.2), CAST(SpanAttributes, 'Array(Tuple(String, String))')),
+        ALIAS arrayMap(item -> concat(item.1, '=', item.2), SpanAttributes::Array(Tuple(String, String))),
     INDEX idx_trace_id TraceId TYPE bloom_filter(0.001) GRANULARITY 1,
     INDEX idx_span_attr_value mapValues(SpanAttributes) TYPE bloom_filter(0.01) GRANULARITY 1,
     INDEX idx_duration Duration TYPE minmax GRANULARITY 1
@@ -43,10 +44,11 @@ PARTITION BY toDate(Timestamp)
 ORDER BY (ServiceName, SpanName, toDateTime(Timestamp))
 TTL toDateTime(Timestamp) + toIntervalDay(30)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-   , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
-   , materialize_ttl_recalculate_only = 1
-   , min_level_for_wide_part = 1
-   , string_serialization_version = 'single_stream';
+    , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+    , materialize_ttl_recalculate_only = 1
+    , merge_selector_base = 8
+    , min_level_for_wide_part = 1
+    , string_serialization_version = 'single_stream';
 
 CREATE TABLE IF NOT EXISTS otel.otel_traces_trace_id_ts_local ON CLUSTER 'main'
 (
@@ -60,10 +62,11 @@ PARTITION BY toDate(Start)
 ORDER BY (TraceId, Start)
 TTL toDateTime(Start) + toIntervalDay(30)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-   , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
-   , materialize_ttl_recalculate_only = 1
-   , min_level_for_wide_part = 1
-   , string_serialization_version = 'single_stream';
+    , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+    , materialize_ttl_recalculate_only = 1
+    , merge_selector_base = 8
+    , min_level_for_wide_part = 1
+    , string_serialization_version = 'single_stream';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS otel.otel_traces_trace_id_ts_mv ON CLUSTER 'main'
 TO otel.otel_traces_trace_id_ts_local
@@ -109,9 +112,9 @@ CREATE TABLE IF NOT EXISTS otel.otel_logs_local ON CLUSTER 'main'
         MATERIALIZED ResourceAttributes['deployment.environment.name'] CODEC(ZSTD(1)),
     TimestampTime DateTime ALIAS toDateTime(Timestamp),
     ResourceAttributeItems Array(String)
-        ALIAS arrayMap(item -> concat(item.1, '=', item.2), CAST(ResourceAttributes, 'Array(Tuple(String, String))')),
+        ALIAS arrayMap(item -> concat(item.1, '=', item.2), ResourceAttributes::Array(Tuple(String, String))),
     LogAttributeItems Array(String)
-        ALIAS arrayMap(item -> concat(item.1, '=', item.2), CAST(LogAttributes, 'Array(Tuple(String, String))')),
+        ALIAS arrayMap(item -> concat(item.1, '=', item.2), LogAttributes::Array(Tuple(String, String))),
     INDEX idx_trace_id TraceId TYPE bloom_filter(0.001) GRANULARITY 1,
     INDEX idx_log_attr_value mapValues(LogAttributes) TYPE bloom_filter(0.01) GRANULARITY 1
 )
@@ -120,10 +123,11 @@ PARTITION BY toDate(Timestamp)
 ORDER BY (toStartOfFiveMinutes(Timestamp), ServiceName, Timestamp)
 TTL toDateTime(Timestamp) + toIntervalDay(7)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-   , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
-   , materialize_ttl_recalculate_only = 1
-   , min_level_for_wide_part = 1
-   , string_serialization_version = 'single_stream';
+    , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+    , materialize_ttl_recalculate_only = 1
+    , merge_selector_base = 8
+    , min_level_for_wide_part = 1
+    , string_serialization_version = 'single_stream';
 
 -- 0003_metrics.sql
 CREATE TABLE IF NOT EXISTS otel.otel_metrics_gauge_local ON CLUSTER 'main'
@@ -157,10 +161,11 @@ ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/otel/otel_metrics_gauge
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attributes), TimeUnix)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-   , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
-   , materialize_ttl_recalculate_only = 1
-   , min_level_for_wide_part = 1
-   , string_serialization_version = 'single_stream';
+    , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+    , materialize_ttl_recalculate_only = 1
+    , merge_selector_base = 8
+    , min_level_for_wide_part = 1
+    , string_serialization_version = 'single_stream';
 
 CREATE TABLE IF NOT EXISTS otel.otel_metrics_sum_local ON CLUSTER 'main'
 (
@@ -195,10 +200,11 @@ ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/otel/otel_metrics_sum_l
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attributes), TimeUnix)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-   , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
-   , materialize_ttl_recalculate_only = 1
-   , min_level_for_wide_part = 1
-   , string_serialization_version = 'single_stream';
+    , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+    , materialize_ttl_recalculate_only = 1
+    , merge_selector_base = 8
+    , min_level_for_wide_part = 1
+    , string_serialization_version = 'single_stream';
 
 CREATE TABLE IF NOT EXISTS otel.otel_metrics_histogram_local ON CLUSTER 'main'
 (
@@ -237,10 +243,11 @@ ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/otel/otel_metrics_histo
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attributes), TimeUnix)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-   , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
-   , materialize_ttl_recalculate_only = 1
-   , min_level_for_wide_part = 1
-   , string_serialization_version = 'single_stream';
+    , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+    , materialize_ttl_recalculate_only = 1
+    , merge_selector_base = 8
+    , min_level_for_wide_part = 1
+    , string_serialization_version = 'single_stream';
 
 CREATE TABLE IF NOT EXISTS otel.otel_metrics_exponential_histogram_local ON CLUSTER 'main'
 (
@@ -283,10 +290,11 @@ ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/otel/otel_metrics_expon
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attributes), TimeUnix)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-   , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
-   , materialize_ttl_recalculate_only = 1
-   , min_level_for_wide_part = 1
-   , string_serialization_version = 'single_stream';
+    , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+    , materialize_ttl_recalculate_only = 1
+    , merge_selector_base = 8
+    , min_level_for_wide_part = 1
+    , string_serialization_version = 'single_stream';
 
 CREATE TABLE IF NOT EXISTS otel.otel_metrics_summary_local ON CLUSTER 'main'
 (
@@ -317,7 +325,8 @@ ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/otel/otel_metrics_summa
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attributes), TimeUnix)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-   , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
-   , materialize_ttl_recalculate_only = 1
-   , min_level_for_wide_part = 1
-   , string_serialization_version = 'single_stream';
+    , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+    , materialize_ttl_recalculate_only = 1
+    , merge_selector_base = 8
+    , min_level_for_wide_part = 1
+    , string_serialization_version = 'single_stream';

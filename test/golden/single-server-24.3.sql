@@ -29,11 +29,12 @@ CREATE TABLE IF NOT EXISTS otel.otel_traces
         TraceState String,
         Attributes Map(LowCardinality(String), String)
     ) CODEC(ZSTD(1)),
-    SampleRate UInt64 MATERIALIZED greatest(toUInt64OrZero(SpanAttributes['SampleRate']), 1) CODEC(T64, ZSTD(1)),
+    SampleRate UInt64
+        MATERIALIZED greatest(toUInt64OrZero(SpanAttributes['SampleRate']), 1) CODEC(T64, ZSTD(1)),
     ResourceAttributeItems Array(String)
-        ALIAS arrayMap(item -> concat(item.1, '=', item.2), CAST(ResourceAttributes, 'Array(Tuple(String, String))')),
+        ALIAS arrayMap(item -> concat(item.1, '=', item.2), ResourceAttributes::Array(Tuple(String, String))),
     SpanAttributeItems Array(String)
-        ALIAS arrayMap(item -> concat(item.1, '=', item.2), CAST(SpanAttributes, 'Array(Tuple(String, String))')),
+        ALIAS arrayMap(item -> concat(item.1, '=', item.2), SpanAttributes::Array(Tuple(String, String))),
     INDEX idx_trace_id TraceId TYPE bloom_filter(0.001) GRANULARITY 1,
     INDEX idx_span_attr_value mapValues(SpanAttributes) TYPE bloom_filter(0.01) GRANULARITY 1,
     INDEX idx_duration Duration TYPE minmax GRANULARITY 1
@@ -101,9 +102,9 @@ CREATE TABLE IF NOT EXISTS otel.otel_logs
         MATERIALIZED ResourceAttributes['deployment.environment.name'] CODEC(ZSTD(1)),
     TimestampTime DateTime ALIAS toDateTime(Timestamp),
     ResourceAttributeItems Array(String)
-        ALIAS arrayMap(item -> concat(item.1, '=', item.2), CAST(ResourceAttributes, 'Array(Tuple(String, String))')),
+        ALIAS arrayMap(item -> concat(item.1, '=', item.2), ResourceAttributes::Array(Tuple(String, String))),
     LogAttributeItems Array(String)
-        ALIAS arrayMap(item -> concat(item.1, '=', item.2), CAST(LogAttributes, 'Array(Tuple(String, String))')),
+        ALIAS arrayMap(item -> concat(item.1, '=', item.2), LogAttributes::Array(Tuple(String, String))),
     INDEX idx_trace_id TraceId TYPE bloom_filter(0.001) GRANULARITY 1,
     INDEX idx_log_attr_value mapValues(LogAttributes) TYPE bloom_filter(0.01) GRANULARITY 1
 )

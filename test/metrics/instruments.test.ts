@@ -6,7 +6,12 @@ import { Rate } from '../../src/metrics/rate.ts';
 
 function documented(): Map<string, string> {
   const page = readFileSync(new URL('../../docs/metrics.md', import.meta.url), 'utf8');
-  return new Map([...page.matchAll(/^\| `(\w+)` \| ([\w, ]+|–) \|/gm)].map(([, name = '', labels = '']) => [name, labels.replace('–', '')]));
+  return new Map(
+    [...page.matchAll(/^\| `(\w+)` \| ([\w, ]+|–) \|/gm)].map(([, name = '', labels = '']) => [
+      name,
+      labels.replace('–', ''),
+    ]),
+  );
 }
 
 test('every instrument is documented with its labels, and nothing else is', () => {

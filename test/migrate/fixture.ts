@@ -55,7 +55,8 @@ export function useContext(
 
 /** A step that creates a table with one column. */
 export const createTable = (table: string, column = 'n') => `-- @step local instant
-CREATE TABLE IF NOT EXISTS {local:${table}} {on_cluster} (${column} UInt64) ENGINE = {engine:MergeTree} ORDER BY ${column};
+CREATE TABLE IF NOT EXISTS {local:${table}} {on_cluster} (${column} UInt64)
+ENGINE = {engine:MergeTree} ORDER BY ${column};
 `;
 
 export function writeMigrations(dir: string, files: Readonly<Record<string, string>>): void {

@@ -1,4 +1,5 @@
-// Goal: the format of docs/migrations.md is read as it says, and every mistake in a file is refused by file, line and remedy.
+// Goal: the format of docs/migrations.md is read as it says, and every mistake in a file is refused by
+// file, line and remedy.
 import { describe, expect, test } from 'vitest';
 import { ConfigurationError } from '../../src/base/errors.ts';
 import { parseMigration } from '../../src/migrate/migration.ts';
@@ -131,7 +132,7 @@ describe('is refused', () => {
     [
       'a local step after a view',
       `${createTable('a').replace('local instant', 'view instant')}${createTable('b')}`,
-      /line 3: a local step comes after a view step: .*the order is local, distributed, view/,
+      /line 4: a local step comes after a view step: .*the order is local, distributed, view/,
     ],
   ])('%s', (_, text, message) => {
     expect(() => parse(text)).toThrow(ConfigurationError);

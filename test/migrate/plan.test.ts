@@ -1,4 +1,5 @@
-// Goal: what is pending follows from folder and ledger, and a history that was tampered with is refused by name and remedy.
+// Goal: what is pending follows from folder and ledger, and a history that was tampered with is refused by
+// name and remedy.
 import { expect, test } from 'vitest';
 import type { LedgerEntry } from '../../src/migrate/ledger.ts';
 import { type Migration, type Origin, parseMigration } from '../../src/migrate/migration.ts';
@@ -51,7 +52,7 @@ test.each([
     'edited',
     [file(1, 'a'), { ...b, checksum: 'f00' }],
     [a, b],
-    /^0002_b\.sql was edited after 0002_b\.sql was applied on 2026-11-20T12:00:00Z .*put the change into a new migration$/,
+    /^0002_b\.sql was edited after 0002_b\.sql was applied on 2026-11-20T12:00:00Z .*into a new migration$/,
   ],
   [
     'missing',

@@ -1,10 +1,12 @@
-// Goal: one text gives the right statement for each topology and server. The whole schema is kept as it is rendered in
-// test/golden; a change shows there (update with `npx vitest run test/migrate -u` and read the difference).
+// Goal: one text gives the right statement for each topology and server. The whole schema is kept as it is
+// rendered in test/golden; a change shows there (update with `npx vitest run test/migrate -u` and read the
+// difference).
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { ConfigurationError } from '../../src/base/errors.ts';
 import { readHistories } from '../../src/migrate/history.ts';
 import { parseMigration } from '../../src/migrate/migration.ts';
-import type { RenderContext } from '../../src/migrate/placeholders.ts';
+import { PLACEHOLDERS, type RenderContext } from '../../src/migrate/placeholders.ts';
 import { renderMigration } from '../../src/migrate/render.ts';
 import { SINGLE } from './fixture.ts';
 
@@ -60,7 +62,8 @@ describe('placeholders', () => {
     [
       '{local:t} {engine:ReplacingMergeTree(version)}',
       CLUSTER,
-      "otel.t_local ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/otel/t_local', '{replica}', version)",
+      'otel.t_local ReplicatedReplacingMergeTree(' +
+        "'/clickhouse/tables/{shard}/otel/t_local', '{replica}', version)",
     ],
     [
       '{distributed:t:cityHash64(TraceId)}',
@@ -83,6 +86,13 @@ describe('placeholders', () => {
   ])('%s', (text, context, sql) => {
     expect(renderOne(text, context)).toBe(sql);
   });
+});
+
+test('docs/migrations.md explains every placeholder, and no other', () => {
+  const page = readFileSync(new URL('../../docs/migrations.md', import.meta.url), 'utf8');
+  const table = page.slice(page.indexOf('### Placeholders'), page.indexOf('### Conditions'));
+  const explained = [...table.matchAll(/^\| `\{([a-z_]+)/gm)].map(([, name]) => name);
+  expect(explained.sort()).toEqual(Object.keys(PLACEHOLDERS).sort());
 });
 
 describe('conditions', () => {
@@ -143,6 +153,8 @@ CREATE TABLE IF NOT EXISTS {table:t} {on_cluster} AS {local:t} ENGINE = {distrib
   expect(renderMigration(migration, CLUSTER)[1]).toEqual({
     kind: 'distributed',
     cost: 'instant',
-    sql: "CREATE TABLE IF NOT EXISTS otel.t AS otel.t_local ENGINE = Distributed('main', 'otel', 't_local', n)",
+    sql:
+      'CREATE TABLE IF NOT EXISTS otel.t AS otel.t_local ENGINE = ' +
+      "Distributed('main', 'otel', 't_local', n)",
   });
 });

@@ -1,5 +1,6 @@
-// Goal: on a real ClickHouse, apply brings an empty server to the declared tables, changes nothing the second time, goes on
-// after an interruption at any statement, and refuses a history that was tampered with, leaving everything as it was.
+// Goal: on a real ClickHouse, apply brings an empty server to the declared tables, changes nothing the
+// second time, goes on after an interruption at any statement, and refuses a history that was tampered
+// with, leaving everything as it was.
 import { copyFileSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -198,14 +199,15 @@ describe("a folder of one's own", () => {
       writeMigrations(dir, {
         '0002_host.sql':
           '-- @step local instant\n' +
-          "ALTER TABLE {local:otel_logs} {on_cluster} ADD COLUMN IF NOT EXISTS Host String ALIAS ResourceAttributes['host.name']",
+          'ALTER TABLE {local:otel_logs} {on_cluster} ADD COLUMN IF NOT EXISTS Host String\n' +
+          "ALIAS ResourceAttributes['host.name']",
       });
       const [second] = await migrateApply(context);
       expect(second?.applied.map(({ name }) => name)).toEqual(['0002_host.sql']);
       expect(hasDifferences(await migratePlan(context))).toBe(false);
     }));
 
-  test('a statement that fails is named with its migration; what was done before stays, and a mended one goes on', () =>
+  test('a statement that fails is named with its migration; what came before stays', () =>
     withTempDir(async (dir) => {
       const context = contextFor({ database: 'failing', migrationsDir: dir });
       writeMigrations(dir, {
@@ -217,7 +219,7 @@ describe("a folder of one's own", () => {
       expect(error).toHaveProperty(
         'message',
         expect.stringMatching(
-          /^0002_bad\.sql on 127\.0\.0\.1:\d+: .*UInt65.*\nstatement: CREATE TABLE IF NOT EXISTS failing\.bad/s,
+          /^0002_bad\.sql on 127\.0\.0\.1:\d+: .*UInt65.*\nstatement: CREATE .* failing\.bad/s,
         ),
       );
       const [status] = await migrateStatus(context);
@@ -231,6 +233,22 @@ describe("a folder of one's own", () => {
       writeMigrations(dir, { '0002_bad.sql': createTable('bad') });
       const [report] = await migrateApply(context);
       expect(report?.applied.map(({ name }) => name)).toEqual(['0002_bad.sql']);
+    }));
+
+  test('may hold the examples of docs/migrations.md', () =>
+    withTempDir(async (dir) => {
+      const page = readFileSync(new URL('../../docs/migrations.md', import.meta.url), 'utf8');
+      const blocks = page.match(/(?:^ {4}.*\n|^\n(?= {4}))+/gm) ?? [];
+      const examples = blocks
+        .filter((block) => block.includes('-- @step'))
+        .map((block) => block.replace(/^ {4}/gm, ''));
+      expect(examples).toHaveLength(3);
+      writeMigrations(
+        dir,
+        Object.fromEntries(examples.map((text, index) => [`000${index + 1}_example.sql`, text])),
+      );
+      const [report] = await migrateApply(contextFor({ database: 'examples', migrationsDir: dir }));
+      expect(report?.applied).toHaveLength(3 + 3);
     }));
 
   test('a condition that is not understood is found before anything is run', () =>

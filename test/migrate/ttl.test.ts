@@ -1,5 +1,5 @@
-// Goal: how long rows are kept follows the settings, on new tables and on those that exist, and reaches the rows that are
-// there already; a TTL that an operator wrote by hand is left alone.
+// Goal: how long rows are kept follows the settings, on new tables and on those that exist, and reaches the
+// rows that are there already; a TTL that an operator wrote by hand is left alone.
 import { describe, expect, test } from 'vitest';
 import { hasDifferences, migrateApply, migratePlan } from '../../src/migrate/run.ts';
 import { eventually, useClickHouse } from '../support/services.ts';
@@ -9,8 +9,9 @@ const clickhouse = useClickHouse();
 const contextFor = useContext(clickhouse);
 
 async function ttls(database: string): Promise<Record<string, string>> {
-  const rows = await clickhouse.rows<{ name: string; ttl: string }>(`SELECT name,
-    extract(engine_full, ' TTL (.*) SETTINGS') AS ttl FROM system.tables WHERE database = '${database}' AND ttl != ''`);
+  const rows = await clickhouse.rows<{ name: string; ttl: string }>(`
+    SELECT name, extract(engine_full, ' TTL (.*) SETTINGS') AS ttl
+    FROM system.tables WHERE database = '${database}' AND ttl != ''`);
   return Object.fromEntries(rows.map(({ name, ttl }) => [name, ttl]));
 }
 
@@ -54,7 +55,7 @@ test('a plan shows the difference and changes nothing; longer is no loss', async
       cost: 'instant',
       from: 'toDateTime(Timestamp) + toIntervalDay(5)',
       to: 'toDateTime(Timestamp) + toIntervalDay(6)',
-      sql: 'ALTER TABLE `planned`.`otel_logs` MODIFY TTL toDateTime(Timestamp) + toIntervalDay(6)',
+      sql: 'ALTER TABLE planned.otel_logs MODIFY TTL toDateTime(Timestamp) + toIntervalDay(6)',
     },
   ]);
   expect(await ttls('planned')).toEqual({ otel_logs: 'toDateTime(Timestamp) + toIntervalDay(5)' });

@@ -1,7 +1,7 @@
 /**
- * Random requests of every shape that proto/fields.ts allows, as fast-check arbitraries: every kind of value, every
- * field there or not, mostly valid and sometimes not (ids of a wrong length, times out of range, histograms that do
- * not add up, strings that are no UTF-8).
+ * Random requests of every shape that proto/fields.ts allows, as fast-check arbitraries: every kind of value,
+ * every field there or not, mostly valid and sometimes not (ids of a wrong length, times out of range,
+ * histograms that do not add up, strings that are no UTF-8).
  */
 import fc from 'fast-check';
 import { type Field, MESSAGES, type MessageName, REQUESTS, type Scalar } from '../../proto/fields.ts';
@@ -22,7 +22,9 @@ function bytesOf(length: number): fc.Arbitrary<Uint8Array> {
 
 const anyBytes = fc.uint8Array({ maxLength: 40 });
 /** Few words, so that dictionaries meet them again; long ones, so that lengths take two bytes. */
-const words = fc.constantFrom('', 'a', 'service.name', 'http.method', 'GET', 'ünïcode ✓', 'x'.repeat(127), 'y'.repeat(300));
+const words = fc.constantFrom(
+  '', 'a', 'service.name', 'http.method', 'GET', 'ünïcode ✓', 'x'.repeat(127), 'y'.repeat(300),
+);
 const strings: fc.Arbitrary<Plain> = fc.oneof(
   { arbitrary: words, weight: 6 },
   { arbitrary: fc.string({ unit: 'binary', maxLength: 20 }), weight: 3 },
@@ -77,16 +79,20 @@ function isMessageName(type: Field['type']): type is MessageName {
 }
 
 function fieldArbitrary(name: string, field: Field, depth: number): fc.Arbitrary<Plain> {
-  const one = isMessageName(field.type) ? messageArbitrary(field.type, depth) : NAMED[name] ?? SCALARS[field.type];
+  const { type } = field;
+  const one = isMessageName(type) ? messageArbitrary(type, depth) : (NAMED[name] ?? SCALARS[type]);
   if (!field.repeated) return one;
   return fc.array(one, { minLength: ALWAYS.has(name) ? 1 : 0, maxLength: LIST_MAX });
 }
 
 /** At most one member, since the order of an object's keys would decide between two. */
-function oneofArbitrary(members: readonly (readonly [string, Field])[], depth: number): fc.Arbitrary<PlainMessage> {
+type Members = readonly (readonly [string, Field])[];
+function oneofArbitrary(members: Members, depth: number): fc.Arbitrary<PlainMessage> {
   const choices = members
     .filter(([name]) => depth < DEPTH_MAX || (name !== 'arrayValue' && name !== 'kvlistValue'))
-    .map(([name, field]) => fieldArbitrary(name, field, depth + 1).map((value): PlainMessage => ({ [name]: value })));
+    .map(([name, field]) => {
+      return fieldArbitrary(name, field, depth + 1).map((value): PlainMessage => ({ [name]: value }));
+    });
   return usually(fc.oneof(...choices), fc.constant({}));
 }
 
@@ -115,10 +121,12 @@ function messageArbitrary(type: MessageName, depth: number): fc.Arbitrary<PlainM
   let arbitrary: fc.Arbitrary<PlainMessage> = fc.record(Object.fromEntries(optional));
   const members = fields.filter(([, { oneof }]) => oneof !== undefined);
   if (members.length > 0) {
-    arbitrary = fc.tuple(arbitrary, oneofArbitrary(members, depth)).map(([rest, chosen]) => ({ ...rest, ...chosen }));
+    const chosen = oneofArbitrary(members, depth);
+    arbitrary = fc.tuple(arbitrary, chosen).map(([rest, member]) => ({ ...rest, ...member }));
   }
   if (type === 'HistogramDataPoint') {
-    arbitrary = fc.tuple(arbitrary, fc.integer({ min: 0, max: 9 })).map(([point, fit]) => fit > 0 ? fitting(point) : point);
+    const fits = fc.integer({ min: 0, max: 9 });
+    arbitrary = fc.tuple(arbitrary, fits).map(([point, fit]) => (fit > 0 ? fitting(point) : point));
   }
   built.set(key, arbitrary);
   return arbitrary;

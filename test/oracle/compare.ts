@@ -16,7 +16,8 @@ export function joinRows(all: readonly Expected[]): Tables {
 }
 
 function show(value: Cell | undefined): string {
-  const text = JSON.stringify(value, (_, inner: unknown) => (typeof inner === 'bigint' ? `${inner}n` : inner));
+  const withBigInts = (_: string, inner: unknown) => (typeof inner === 'bigint' ? `${inner}n` : inner);
+  const text = JSON.stringify(value, withBigInts);
   return text === undefined ? 'nothing' : text.slice(0, 200);
 }
 
@@ -24,11 +25,13 @@ function isList(value: Cell | undefined): value is readonly Cell[] {
   return Array.isArray(value);
 }
 
-function cellDifference(path: string, expected: Cell | undefined, actual: Cell | undefined): string | undefined {
+type MaybeCell = Cell | undefined;
+function cellDifference(path: string, expected: MaybeCell, actual: MaybeCell): string | undefined {
   if (Object.is(expected, actual)) return undefined;
   if (!isList(expected) || !isList(actual)) return `${path}: ${show(actual)}, not ${show(expected)}`;
   if (expected.length !== actual.length) {
-    return `${path}: ${actual.length} elements, not ${expected.length}: ${show(actual)}, not ${show(expected)}`;
+    const lengths = `${actual.length} elements, not ${expected.length}`;
+    return `${path}: ${lengths}: ${show(actual)}, not ${show(expected)}`;
   }
   for (const [index, element] of expected.entries()) {
     const difference = cellDifference(`${path}[${index}]`, element, actual[index]);

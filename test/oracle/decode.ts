@@ -1,12 +1,15 @@
 /**
- * A protobuf decoder that knows nothing but proto/fields.ts: slow, plain, and written apart from the transcoder, so
- * that the two can be compared. Rules: the protobuf encoding guide. Last occurrence of a singular field wins,
- * submessages merge, setting a member of a oneof clears the others, repeated numbers come packed or not, a known
- * field with another wire type is unknown, unknown fields and whole groups are skipped.
+ * A protobuf decoder that knows nothing but proto/fields.ts: slow, plain, and written apart from the
+ * transcoder, so that the two can be compared. Rules: the protobuf encoding guide. Last occurrence of a
+ * singular field wins, submessages merge, setting a member of a oneof clears the others, repeated numbers
+ * come packed or not, a known field with another wire type is unknown, unknown fields and whole groups are
+ * skipped.
  */
 import { type Field, MESSAGES, type MessageName, type Scalar } from '../../proto/fields.ts';
 
-/** Strings and bytes are "binary" strings, one char for each byte: nothing is lost, and order is byte order. */
+/**
+ * Strings and bytes are "binary" strings, one char for each byte: nothing is lost, and order is byte order.
+ */
 export type Value = number | bigint | boolean | string | Message | readonly Value[];
 /** Only fields that were present; 64-bit integers are bigint. */
 export interface Message {
@@ -63,8 +66,9 @@ function entriesOf(message: MessageName): Map<number, Entry> {
   if (known !== undefined) return known;
   const all = Object.entries(MESSAGES[message]);
   const entries = all.map(([name, field]): [number, Entry] => {
-    const rivals = all.filter(([other, { oneof }]) => oneof !== undefined && oneof === field.oneof && other !== name);
-    return [field.number, { name, field, rivals: rivals.map(([other]) => other) }];
+    const siblings = all.filter(([, { oneof }]) => oneof !== undefined && oneof === field.oneof);
+    const rivals = siblings.map(([other]) => other).filter((other) => other !== name);
+    return [field.number, { name, field, rivals }];
   });
   const map = new Map(entries);
   byNumber.set(message, map);
@@ -111,6 +115,13 @@ class Reader {
     const length = this.varint(end);
     if (length > BigInt(end - this.at)) this.fail('a length beyond the end');
     return this.at + Number(length);
+  }
+
+  /** The bytes up to `end`, which is behind them then. */
+  slice(end: number): Uint8Array {
+    const bytes = this.#bytes.subarray(this.at, end);
+    this.at = end;
+    return bytes;
   }
 
   scalar(type: Scalar, end: number): Value {
@@ -197,14 +208,32 @@ function readPacked(reader: Reader, type: Scalar, end: number, list: Value[]): v
   while (reader.at < stop) list.push(reader.scalar(type, stop));
 }
 
-function readSubmessage(reader: Reader, type: MessageName, end: number, known: Value | undefined): Message {
-  const stop = reader.length(end);
-  const message = isMessage(known) ? known : {};
-  readMessage(reader, type, stop, message);
-  return message;
+/**
+ * Singular submessages as `lazy` reads them: their pieces joined once no more can come, and not read at all
+ * when a rival in the oneof came after them. The same for every valid message; of others some faults are not
+ * seen.
+ */
+class Pieces {
+  readonly #pieces = new Map<string, { readonly type: MessageName; readonly bytes: Uint8Array[] }>();
+
+  add(name: string, type: MessageName, bytes: Uint8Array): void {
+    const known = this.#pieces.get(name) ?? { type, bytes: [] };
+    known.bytes.push(bytes);
+    this.#pieces.set(name, known);
+  }
+
+  forget(name: string): void {
+    this.#pieces.delete(name);
+  }
+
+  readInto(message: Message): void {
+    for (const [name, { type, bytes }] of this.#pieces) {
+      message[name] = decode(type, Buffer.concat(bytes), 'lazy');
+    }
+  }
 }
 
-function readMessage(reader: Reader, type: MessageName, end: number, into: Message): void {
+function readMessage(reader: Reader, type: MessageName, end: number, into: Message, pieces?: Pieces): void {
   const entries = entriesOf(type);
   while (reader.at < end) {
     const { number, wireType } = reader.tag(end);
@@ -220,20 +249,48 @@ function readMessage(reader: Reader, type: MessageName, end: number, into: Messa
       reader.skip(number, wireType, end);
       continue;
     }
-    for (const rival of rivals) delete into[rival];
-    if (!isScalar(field.type)) {
-      const message = readSubmessage(reader, field.type, end, field.repeated ? undefined : into[name]);
-      if (field.repeated) listOf(into, name).push(message);
-      else into[name] = message;
-    } else if (packed) readPacked(reader, field.type, end, listOf(into, name));
+    for (const rival of rivals) {
+      delete into[rival];
+      pieces?.forget(rival);
+    }
+    if (packed && isScalar(field.type)) readPacked(reader, field.type, end, listOf(into, name));
+    else if (!isScalar(field.type)) readSubmessage(reader, name, field, end, into, pieces);
     else if (field.repeated) listOf(into, name).push(reader.scalar(field.type, end));
     else into[name] = reader.scalar(field.type, end);
   }
+  pieces?.readInto(into);
 }
 
-/** @throws DecodeError when the bytes are no message. */
-export function decode(type: MessageName, bytes: Uint8Array): Message {
+function readSubmessage(
+  reader: Reader,
+  name: string,
+  { type, repeated }: Field,
+  end: number,
+  into: Message,
+  pieces: Pieces | undefined,
+): void {
+  if (isScalar(type)) return;
+  const stop = reader.length(end);
+  if (pieces !== undefined) {
+    const bytes = reader.slice(stop);
+    if (repeated) listOf(into, name).push(decode(type, bytes, 'lazy'));
+    else pieces.add(name, type, bytes);
+    return;
+  }
+  const known = repeated ? undefined : into[name];
+  const message = isMessage(known) ? known : {};
+  readMessage(reader, type, stop, message);
+  if (repeated) listOf(into, name).push(message);
+  else into[name] = message;
+}
+
+/**
+ * @param reading `lazy` looks only into what counts in the end, as a fast decoder may (see Pieces).
+ * @throws DecodeError when the bytes are no message.
+ */
+export function decode(type: MessageName, bytes: Uint8Array, reading: 'strict' | 'lazy' = 'strict'): Message {
   const message: Message = {};
-  readMessage(new Reader(bytes), type, bytes.byteLength, message);
+  const pieces = reading === 'lazy' ? new Pieces() : undefined;
+  readMessage(new Reader(bytes), type, bytes.byteLength, message, pieces);
   return message;
 }

@@ -1,13 +1,17 @@
 /**
- * A protobuf encoder from plain objects over proto/fields.ts, for tests. With `Chaos` it writes the same message in
- * one of the many ways that the encoding allows and decoders must accept: fields in any order, numbers packed or not
- * or in several chunks, overwritten earlier values, submessages in pieces, unknown fields and groups, overlong varints.
+ * A protobuf encoder from plain objects over proto/fields.ts, for tests. With `Chaos` it writes the same
+ * message in one of the many ways that the encoding allows and decoders must accept: fields in any order,
+ * numbers packed or not or in several chunks, overwritten earlier values, submessages in pieces, unknown
+ * fields and groups, overlong varints.
  */
 import { type Field, MESSAGES, type MessageName, type Scalar } from '../../proto/fields.ts';
 import { wireTypeOf } from './decode.ts';
 import type { Random } from './random.ts';
 
-/** Strings are written as UTF-8. A Uint8Array is written as it is: for a string, for bytes, or for a whole submessage. */
+/**
+ * Strings are written as UTF-8. A Uint8Array is written as it is: for a string, for bytes, or for a whole
+ * submessage.
+ */
 export type Plain = number | bigint | boolean | string | Uint8Array | PlainMessage | readonly Plain[];
 export interface PlainMessage {
   readonly [field: string]: Plain | undefined;
@@ -23,6 +27,8 @@ export interface Chaos {
   readonly unknown: number;
   readonly overlong: number;
 }
+
+type MaybeChaos = Chaos | undefined;
 
 export function fullChaos(random: Random): Chaos {
   return { random, shuffle: 0.5, unpacked: 0.5, overwritten: 0.1, split: 0.2, unknown: 0.15, overlong: 0.05 };
@@ -48,15 +54,15 @@ function varint(value: bigint, overlong: number): Uint8Array {
 }
 
 /** Tags and lengths are 32-bit varints: not every decoder takes more than five bytes for one. */
-function varint32(value: number, chaos: Chaos | undefined): Uint8Array {
+function varint32(value: number, chaos: MaybeChaos): Uint8Array {
   return varint(BigInt(value), chaos?.random.chance(chaos.overlong) ? 1 + chaos.random.int(5) : 1);
 }
 
-function tag(number: number, wireType: number, chaos: Chaos | undefined): Uint8Array {
+function tag(number: number, wireType: number, chaos: MaybeChaos): Uint8Array {
   return varint32(number * 8 + wireType, chaos);
 }
 
-function withLength(bytes: Uint8Array, chaos: Chaos | undefined): Uint8Array {
+function withLength(bytes: Uint8Array, chaos: MaybeChaos): Uint8Array {
   return Buffer.concat([varint32(bytes.byteLength, chaos), bytes]);
 }
 
@@ -71,7 +77,7 @@ function asBytes(value: Plain): Uint8Array {
   return Buffer.from(String(value), 'utf8');
 }
 
-function scalar(type: Scalar, value: Plain, chaos: Chaos | undefined): Uint8Array {
+function scalar(type: Scalar, value: Plain, chaos: MaybeChaos): Uint8Array {
   const fixed = Buffer.alloc(8);
   switch (type) {
     case 'string':
@@ -96,7 +102,7 @@ function scalar(type: Scalar, value: Plain, chaos: Chaos | undefined): Uint8Arra
   }
 }
 
-function overlongOf(chaos: Chaos | undefined): number {
+function overlongOf(chaos: MaybeChaos): number {
   return chaos?.random.chance(chaos.overlong) ? 1 + chaos.random.int(10) : 1;
 }
 
@@ -109,7 +115,7 @@ function isPlainMessage(value: Plain): value is PlainMessage {
 }
 
 /** A value of the field with its tag. */
-function single(field: Field, value: Plain, chaos: Chaos | undefined): Uint8Array {
+function single(field: Field, value: Plain, chaos: MaybeChaos): Uint8Array {
   const head = tag(field.number, wireTypeOf(field.type), chaos);
   if (!isMessageName(field.type)) return Buffer.concat([head, scalar(field.type, value, chaos)]);
   if (value instanceof Uint8Array) return Buffer.concat([head, withLength(value, chaos)]);
@@ -118,7 +124,7 @@ function single(field: Field, value: Plain, chaos: Chaos | undefined): Uint8Arra
 }
 
 /** Repeated numbers: one packed run, or runs and single values in turn. */
-function numbers(field: Field, type: Scalar, values: readonly Plain[], chaos: Chaos | undefined): Uint8Array[] {
+function numbers(field: Field, type: Scalar, values: readonly Plain[], chaos: MaybeChaos): Uint8Array[] {
   const out: Uint8Array[] = [];
   for (let index = 0; index < values.length; ) {
     const rest = values.length - index;
@@ -163,7 +169,9 @@ function decoy(type: MessageName, name: string, field: Field, chaos: Chaos): Uin
   return chosen === field ? undefined : single(chosen, {}, chaos);
 }
 
-function piecesOf(type: MessageName, name: string, field: Field, value: Plain, chaos: Chaos | undefined): Piece[] {
+function piecesOf(
+  type: MessageName, name: string, field: Field, value: Plain, chaos: MaybeChaos,
+): Piece[] {
   const key = field.oneof ?? name;
   const piece = (bytes: Uint8Array): Piece => ({ key, bytes });
   if (field.repeated) {
@@ -180,7 +188,8 @@ function piecesOf(type: MessageName, name: string, field: Field, value: Plain, c
     if (earlier !== undefined) pieces.push(piece(earlier));
   }
   if (isMessageName(field.type) && isPlainMessage(value) && chaos?.random.chance(chaos.split)) {
-    for (const half of halves(field.type, value, chaos.random)) pieces.push(piece(single(field, half, chaos)));
+    const both = halves(field.type, value, chaos.random);
+    pieces.push(...both.map((half) => piece(single(field, half, chaos))));
   } else pieces.push(piece(single(field, value, chaos)));
   return pieces;
 }

@@ -1,7 +1,7 @@
 /**
- * OTLP/JSON to the same messages that decode.ts gives, over the same table: ids in hex, bytes in base64, 64-bit
- * integers as strings or numbers (every digit counts), NaN and Infinity as strings, null is absent, unknown keys are
- * ignored. For valid requests only: what is wrong ends in any error.
+ * OTLP/JSON to the same messages that decode.ts gives, over the same table: ids in hex, bytes in base64,
+ * 64-bit integers as strings or numbers (every digit counts), NaN and Infinity as strings, null is absent,
+ * unknown keys are ignored. For valid requests only: what is wrong ends in any error.
  */
 import { MESSAGES, type MessageName, type Scalar } from '../../proto/fields.ts';
 import type { Message, Value } from './decode.ts';

@@ -36,7 +36,9 @@ const KINDS: readonly ((bytes: Uint8Array, random: Random) => Uint8Array)[] = [
 /** `bytes` (not empty) with one to three faults in a copy. */
 export function mutate(bytes: Uint8Array, random: Random): Uint8Array {
   let damaged = bytes;
-  for (let left = 1 + random.int(3); left > 0 && damaged.length > 0; left--) damaged = random.pick(KINDS)(damaged, random);
+  for (let left = 1 + random.int(3); left > 0 && damaged.length > 0; left--) {
+    damaged = random.pick(KINDS)(damaged, random);
+  }
   return damaged;
 }
 

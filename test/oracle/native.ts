@@ -1,8 +1,8 @@
 /**
- * A decoder of ClickHouse Native blocks as they go over HTTP (client revision 0), independent of what writes them.
- * A block: columns, rows, then for each column its name, its type, the prefixes of its dictionaries, its data.
- * Strict: everything a careful server could stumble over is an error (offsets that fall, indexes beyond the dictionary,
- * a key twice in a dictionary, bytes left over).
+ * A decoder of ClickHouse Native blocks as they go over HTTP (client revision 0), independent of what writes
+ * them. A block: columns, rows, then for each column its name, its type, the prefixes of its dictionaries,
+ * its data. Strict: everything a careful server could stumble over is an error (offsets that fall, indexes
+ * beyond the dictionary, a key twice in a dictionary, bytes left over).
  */
 import { type Cell, doubleBits, type Row } from './rows.ts';
 

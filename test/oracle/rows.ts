@@ -1,13 +1,15 @@
 /**
- * What a decoded request must become: the rows of each table, and how many records are refused for what. Written from
- * the schema's description with objects and copies everywhere, apart from the transcoder.
+ * What a decoded request must become: the rows of each table, and how many records are refused for what.
+ * Written from the schema's description with objects and copies everywhere, apart from the transcoder.
  */
 import type { RejectReason, Warning } from '../../src/model/outcome.ts';
 import type { Signal, Table } from '../../src/model/signal.ts';
 import type { Message, Value } from './decode.ts';
 import { messageIn, messagesIn, nesting, textIn, valueText } from './text.ts';
 
-/** Float64 as its bits (every NaN is one), 64-bit integers and times as bigint, strings binary, maps as pairs. */
+/**
+ * Float64 as its bits (every NaN is one), 64-bit integers and times as bigint, strings binary, maps as pairs.
+ */
 export type Cell = number | bigint | boolean | string | readonly Cell[];
 export type Row = Readonly<Record<string, Cell>>;
 
@@ -53,7 +55,8 @@ function hex(bytes: string): string {
 }
 
 function pairs(attributes: Value | undefined): (readonly [string, string])[] {
-  return messagesIn(attributes).map((entry) => [textIn(entry.key), valueText(messageIn(entry.value))] as const);
+  const entries = messagesIn(attributes);
+  return entries.map((entry) => [textIn(entry.key), valueText(messageIn(entry.value))] as const);
 }
 
 /** A point's attributes are sorted: the hash in the tables' keys depends on the order. */
@@ -299,11 +302,14 @@ const KINDS: Readonly<Record<string, readonly [Table, (data: Message, point: Mes
   ],
   summary: [
     'otel_metrics_summary',
-    (_, point) => ({
-      ...countAndSum(point),
-      'ValueAtQuantiles.Quantile': messagesIn(point.quantileValues).map((q) => doubleBits(numberIn(q.quantile))),
-      'ValueAtQuantiles.Value': messagesIn(point.quantileValues).map((q) => doubleBits(numberIn(q.value))),
-    }),
+    (_, point) => {
+      const quantiles = messagesIn(point.quantileValues);
+      return {
+        ...countAndSum(point),
+        'ValueAtQuantiles.Quantile': quantiles.map(({ quantile }) => doubleBits(numberIn(quantile))),
+        'ValueAtQuantiles.Value': quantiles.map(({ value }) => doubleBits(numberIn(value))),
+      };
+    },
   ],
 };
 
@@ -312,12 +318,13 @@ function histogramFaults(point: Message, faults: Faults): void {
   const bounds = Array.isArray(point.explicitBounds) ? point.explicitBounds.map(numberIn) : [];
   const fits = counts.length === bounds.length + 1 || (counts.length === 0 && bounds.length === 0);
   faults.if(!fits, 'histogram_buckets_mismatch');
-  const rising = bounds.every((bound, index) => !Number.isNaN(bound) && (index === 0 || bound > (bounds[index - 1] ?? NaN)));
-  faults.if(!rising, 'histogram_bounds_unsorted');
+  const unsorted = bounds.some((bound, index) => index > 0 && !(bound > (bounds[index - 1] ?? NaN)));
+  faults.if(unsorted || bounds.some(Number.isNaN), 'histogram_bounds_unsorted');
 }
 
 function takeMetric(metric: Message, context: Context): void {
-  const [kind, [table, columns]] = Object.entries(KINDS).find(([name]) => metric[name] !== undefined) ?? ['', []];
+  const known = Object.entries(KINDS).find(([name]) => metric[name] !== undefined);
+  const [kind, [table, columns]] = known ?? ['', []];
   if (table === undefined || columns === undefined) {
     context.into.warn('metric_without_data');
     return;
@@ -331,7 +338,8 @@ function takeMetric(metric: Message, context: Context): void {
     faults.attributes(point.attributes, context.resource.attributes, context.scope.attributes);
     faults.attributes(...exemplars.map((exemplar) => exemplar.filteredAttributes));
     if (kind === 'histogram') histogramFaults(point, faults);
-    context.into.take(table, { ...metricColumns(metric, point, context), ...columns(data, point) }, faults.found);
+    const row = { ...metricColumns(metric, point, context), ...columns(data, point) };
+    context.into.take(table, row, faults.found);
   }
 }
 

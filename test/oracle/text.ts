@@ -1,7 +1,7 @@
 /**
- * AnyValue as text, in the straightforward way (SCHEMA: Values): strings as they are, booleans and integers as one
- * expects, doubles in the shortest form that reads back, bytes as base64, arrays and maps as JSON, nothing as ''.
- * Everything is a binary string, as the decoder gives them.
+ * AnyValue as text, in the straightforward way (SCHEMA: Values): strings as they are, booleans and integers
+ * as one expects, doubles in the shortest form that reads back, bytes as base64, arrays and maps as JSON,
+ * nothing as ''. Everything is a binary string, as the decoder gives them.
  */
 import type { Message, Value } from './decode.ts';
 

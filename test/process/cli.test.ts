@@ -25,7 +25,10 @@ describe('arguments', () => {
 
 describe('settings', () => {
   test.each([
-    [{ SLUICE_GRPC_ADDR: 'nowhere' }, /SLUICE_GRPC_ADDR: the value "nowhere" .* wanted: host:port .* example 0\.0\.0\.0:4317/],
+    [
+      { SLUICE_GRPC_ADDR: 'nowhere' },
+      /SLUICE_GRPC_ADDR: the value "nowhere" .* wanted: host:port .* example 0\.0\.0\.0:4317/,
+    ],
     [{ SLUICE_BATCH_ROWS_MAX: '0' }, /SLUICE_BATCH_ROWS_MAX: the value "0"/],
     [{ SLUICE_CONFIG: '/nowhere.yaml' }, /SLUICE_CONFIG: \/nowhere\.yaml can't be read/],
     [{ SLUICE_REDIS_URL: 'http://x' }, /SLUICE_REDIS_URL/],
@@ -42,7 +45,8 @@ describe('settings', () => {
       const file = join(dir, 'sluice.yaml');
       writeFileSync(file, 'batch:\n  ageMsMax: 123\n');
       const { code, stdout } = await run(['config', 'print', '--json'], {
-        SLUICE_CONFIG: file, SLUICE_REDIS_URL: 'redis://me:hunter2@r:1/0',
+        SLUICE_CONFIG: file,
+        SLUICE_REDIS_URL: 'redis://me:hunter2@r:1/0',
       });
       expect(code).toBe(0);
       expect(stdout).not.toContain('hunter2');
@@ -57,8 +61,12 @@ describe('settings', () => {
 
 describe('up', () => {
   const PORTS = [
-    'SLUICE_GRPC_ADDR', 'SLUICE_HTTP_ADDR', 'SLUICE_ADMIN_ADDR',
-    'SLUICE_EMBEDDED_CLICKHOUSE_HTTP_PORT', 'SLUICE_EMBEDDED_CLICKHOUSE_TCP_PORT', 'SLUICE_EMBEDDED_REDIS_PORT',
+    'SLUICE_GRPC_ADDR',
+    'SLUICE_HTTP_ADDR',
+    'SLUICE_ADMIN_ADDR',
+    'SLUICE_EMBEDDED_CLICKHOUSE_HTTP_PORT',
+    'SLUICE_EMBEDDED_CLICKHOUSE_TCP_PORT',
+    'SLUICE_EMBEDDED_REDIS_PORT',
   ];
   test.each(PORTS)('a port that is taken names %s', async (name) => {
     await withTempDir(async (dir) => {
@@ -80,7 +88,10 @@ describe('up', () => {
   test('too little disk, and no redis-server on the machine', async () => {
     await withTempDir(async (dir) => {
       const environment = await environmentFor(dir);
-      const full = await run(['up'], { ...environment, SLUICE_EMBEDDED_DISK_FREE_BYTES_MIN: String(2 ** 50) });
+      const full = await run(['up'], {
+        ...environment,
+        SLUICE_EMBEDDED_DISK_FREE_BYTES_MIN: String(2 ** 50),
+      });
       expect(full.code).toBe(2);
       expect(full.stderr).toContain('SLUICE_EMBEDDED_DISK_FREE_BYTES_MIN');
       const bin = join(dir, 'bin');

@@ -31,7 +31,8 @@ afterAll(async () => {
   removeTempDir(dataDir);
 });
 
-const resourceFor = (protocol: string) => resourceFromAttributes({ 'service.name': `sdk-${protocol}`, 'sdk.flag': true });
+const resourceFor = (protocol: string) =>
+  resourceFromAttributes({ 'service.name': `sdk-${protocol}`, 'sdk.flag': true });
 
 const TRACES = {
   grpc: () => new TraceGrpc({ url: `http://127.0.0.1:${program.grpcPort}` }),
@@ -63,13 +64,16 @@ describe.each(PROTOCOLS)('through %s', (protocol) => {
   test('spans with events, links, status and every kind of attribute', async () => {
     const exporter = TRACES[protocol]();
     const provider = new trace.TracerProvider({
-      resource: resourceFor(protocol), spanProcessors: [new trace.BatchSpanProcessor({ exporter })],
+      resource: resourceFor(protocol),
+      spanProcessors: [new trace.BatchSpanProcessor({ exporter })],
     });
     const span = provider.getTracer('tracer', '1.2.3').startSpan('GET /things', {
       kind: SpanKind.SERVER,
       startTime: [1_790_000_000, 123_456_789],
       attributes: { text: 'ä', int: 42, double: 1.5, flag: true, list: ['a', 'b'], 'http.status': 500 },
-      links: [{ context: { traceId: 'ab'.repeat(16), spanId: 'cd'.repeat(8), traceFlags: TraceFlags.SAMPLED } }],
+      links: [
+        { context: { traceId: 'ab'.repeat(16), spanId: 'cd'.repeat(8), traceFlags: TraceFlags.SAMPLED } },
+      ],
     });
     span.addEvent('cache.miss', { key: 'k' }, [1_790_000_000, 200_000_000]);
     span.setStatus({ code: SpanStatusCode.ERROR, message: 'broken' });
@@ -78,11 +82,28 @@ describe.each(PROTOCOLS)('through %s', (protocol) => {
     const row = await oneRow(`SELECT * FROM otel.otel_traces WHERE ServiceName = 'sdk-${protocol}'`);
     const { traceId, spanId } = span.spanContext();
     expect(row).toMatchObject({
-      TraceId: traceId, SpanId: spanId, ParentSpanId: '', SpanName: 'GET /things', SpanKind: 'Server',
-      ScopeName: 'tracer', ScopeVersion: '1.2.3', Duration: 1_000_000_000, StatusCode: 'Error', StatusMessage: 'broken',
-      SpanAttributes: { text: 'ä', int: '42', double: '1.5', flag: 'true', list: '["a","b"]', 'http.status': '500' },
-      'Events.Name': ['cache.miss'], 'Events.Attributes': [{ key: 'k' }],
-      'Links.TraceId': ['ab'.repeat(16)], 'Links.SpanId': ['cd'.repeat(8)],
+      TraceId: traceId,
+      SpanId: spanId,
+      ParentSpanId: '',
+      SpanName: 'GET /things',
+      SpanKind: 'Server',
+      ScopeName: 'tracer',
+      ScopeVersion: '1.2.3',
+      Duration: 1_000_000_000,
+      StatusCode: 'Error',
+      StatusMessage: 'broken',
+      SpanAttributes: {
+        text: 'ä',
+        int: '42',
+        double: '1.5',
+        flag: 'true',
+        list: '["a","b"]',
+        'http.status': '500',
+      },
+      'Events.Name': ['cache.miss'],
+      'Events.Attributes': [{ key: 'k' }],
+      'Links.TraceId': ['ab'.repeat(16)],
+      'Links.SpanId': ['cd'.repeat(8)],
     });
     expect(String(row.Timestamp)).toMatch(/\.123456789$/);
     expect((row.ResourceAttributes as Record<string, string>)['sdk.flag']).toBe('true');
@@ -91,23 +112,35 @@ describe.each(PROTOCOLS)('through %s', (protocol) => {
   test('log records with a map as body', async () => {
     const exporter = LOGS[protocol]();
     const provider = new LoggerProvider({
-      resource: resourceFor(protocol), processors: [new BatchLogRecordProcessor({ exporter })],
+      resource: resourceFor(protocol),
+      processors: [new BatchLogRecordProcessor({ exporter })],
     });
     provider.getLogger('logger', '2.0').emit({
-      timestamp: [1_790_000_000, 1], severityNumber: 13, severityText: 'WARN', eventName: 'thing.happened',
-      body: { text: 'x', n: 1 }, attributes: { a: 1 },
+      timestamp: [1_790_000_000, 1],
+      severityNumber: 13,
+      severityText: 'WARN',
+      eventName: 'thing.happened',
+      body: { text: 'x', n: 1 },
+      attributes: { a: 1 },
     });
     await provider.shutdown();
     const row = await oneRow(`SELECT * FROM otel.otel_logs WHERE ServiceName = 'sdk-${protocol}'`);
     expect(row).toMatchObject({
-      SeverityText: 'WARN', SeverityNumber: 13, EventName: 'thing.happened', ScopeName: 'logger', ScopeVersion: '2.0',
+      SeverityText: 'WARN',
+      SeverityNumber: 13,
+      EventName: 'thing.happened',
+      ScopeName: 'logger',
+      ScopeVersion: '2.0',
       LogAttributes: { a: '1' },
     });
     expect(JSON.parse(String(row.Body))).toEqual({ text: 'x', n: 1 });
   });
 
   test('sums, gauges and histograms', async () => {
-    const reader = new PeriodicExportingMetricReader({ exporter: METRICS[protocol](), exportIntervalMillis: 3_600_000 });
+    const reader = new PeriodicExportingMetricReader({
+      exporter: METRICS[protocol](),
+      exportIntervalMillis: 3_600_000,
+    });
     const provider = new MeterProvider({ resource: resourceFor(protocol), readers: [reader] });
     const meter = provider.getMeter('meter', '3.0');
     meter.createCounter('requests', { description: 'how many', unit: '1' }).add(7, { route: '/a' });
@@ -116,14 +149,27 @@ describe.each(PROTOCOLS)('through %s', (protocol) => {
     for (const value of [0.5, 5, 50, 500]) histogram.record(value);
     await provider.shutdown();
     const of = (table: string, name: string) =>
-      oneRow(`SELECT * FROM otel.otel_metrics_${table} WHERE ServiceName = 'sdk-${protocol}' AND MetricName = '${name}'`);
+      oneRow(
+        `SELECT * FROM otel.otel_metrics_${table} WHERE ServiceName = 'sdk-${protocol}' AND MetricName = '${name}'`,
+      );
     expect(await of('sum', 'requests')).toMatchObject({
-      Value: 7, IsMonotonic: true, AggregationTemporality: 2, Attributes: { route: '/a' },
-      MetricDescription: 'how many', MetricUnit: '1', ScopeName: 'meter', ScopeVersion: '3.0',
+      Value: 7,
+      IsMonotonic: true,
+      AggregationTemporality: 2,
+      Attributes: { route: '/a' },
+      MetricDescription: 'how many',
+      MetricUnit: '1',
+      ScopeName: 'meter',
+      ScopeVersion: '3.0',
     });
     expect(await of('gauge', 'temperature')).toMatchObject({ Value: -1.25 });
     expect(await of('histogram', 'latency')).toMatchObject({
-      Count: 4, Sum: 555.5, BucketCounts: [1, 1, 2], ExplicitBounds: [1, 10], Min: 0.5, Max: 500,
+      Count: 4,
+      Sum: 555.5,
+      BucketCounts: [1, 1, 2],
+      ExplicitBounds: [1, 10],
+      Min: 0.5,
+      Max: 500,
     });
   });
 });

@@ -19,7 +19,9 @@ async function sendUntilGone(program: Program, numberFrom: number): Promise<numb
       const number = next++;
       try {
         const answer = await fetch(`${program.http}/v1/traces`, {
-          method: 'POST', headers: { 'content-type': 'application/x-protobuf' }, body: tracesRequest(SPANS, number),
+          method: 'POST',
+          headers: { 'content-type': 'application/x-protobuf' },
+          body: tracesRequest(SPANS, number),
         });
         if (answer.status === 200) acknowledged.push(number);
       } catch (error) {
@@ -36,7 +38,9 @@ async function sendUntilGone(program: Program, numberFrom: number): Promise<numb
   return acknowledged;
 }
 
-test('three times kill -9 under load, nothing acknowledged is lost or doubled', { timeout: 180_000 }, async () => {
+test('three times kill -9 under load, nothing acknowledged is lost or doubled', {
+  timeout: 180_000,
+}, async () => {
   const dataDir = makeTempDir();
   try {
     const environment = await environmentFor(dataDir);
@@ -48,13 +52,20 @@ test('three times kill -9 under load, nothing acknowledged is lost or doubled', 
     const last = await start('up', environment);
     try {
       const wanted = acknowledged.length * SPANS;
-      await eventually('everything acknowledged', async () => {
-        const rows = await last.rows<{ n: number }>('SELECT uniqExact(SpanId) AS n FROM otel.otel_traces');
-        return (rows[0]?.n ?? 0) >= wanted && (await last.metric('queue_items', { signal: 'traces' })) === 0;
-      }, 60_000);
+      await eventually(
+        'everything acknowledged',
+        async () => {
+          const rows = await last.rows<{ n: number }>('SELECT uniqExact(SpanId) AS n FROM otel.otel_traces');
+          return (
+            (rows[0]?.n ?? 0) >= wanted && (await last.metric('queue_items', { signal: 'traces' })) === 0
+          );
+        },
+        60_000,
+      );
       const requests = await last.rows<{ request: number; rows: number; spans: number }>(
         `SELECT reinterpretAsUInt32(reverse(unhex(substring(SpanId, 1, 8)))) - 1 AS request,
-           count() AS rows, uniqExact(SpanId) AS spans FROM otel.otel_traces GROUP BY request`);
+           count() AS rows, uniqExact(SpanId) AS spans FROM otel.otel_traces GROUP BY request`,
+      );
       const found = new Map(requests.map((row) => [row.request, row]));
       const missing = acknowledged.filter((number) => found.get(number)?.spans !== SPANS);
       const doubled = requests.filter((row) => row.rows !== row.spans);

@@ -15,7 +15,11 @@ describe('sluice up', () => {
       expect(program.stdout()).toBe(
         `sluice ready: OTLP gRPC 127.0.0.1:${program.grpcPort}, OTLP HTTP 127.0.0.1:${program.httpPort}, admin ${program.admin}\n`,
       );
-      const answer = await fetch(`${program.http}/v1/traces`, { method: 'POST', headers: PROTOBUF, body: tracesRequest(5) });
+      const answer = await fetch(`${program.http}/v1/traces`, {
+        method: 'POST',
+        headers: PROTOBUF,
+        body: tracesRequest(5),
+      });
       expect(answer.status).toBe(200);
       expect((await answer.arrayBuffer()).byteLength).toBe(0);
       await eventually('5 rows', async () => {
@@ -23,9 +27,14 @@ describe('sluice up', () => {
         return row?.n === 5;
       });
       expect(await program.metric('items_accepted_total', { signal: 'traces' })).toBe(5);
-      await eventually('the count of written items', async () =>
-        (await program.metric('items_written_total', { signal: 'traces' })) === 5);
-      await eventually('an empty queue', async () => (await program.metric('queue_items', { signal: 'traces' })) === 0);
+      await eventually(
+        'the count of written items',
+        async () => (await program.metric('items_written_total', { signal: 'traces' })) === 5,
+      );
+      await eventually(
+        'an empty queue',
+        async () => (await program.metric('queue_items', { signal: 'traces' })) === 0,
+      );
       for (const path of ['health', 'ready', 'startup']) {
         expect((await fetch(`${program.admin}/${path}`)).status, path).toBe(200);
       }
@@ -38,8 +47,11 @@ describe('sluice up', () => {
     try {
       const environment = await environmentFor(dataDir);
       const first = await start('up', environment);
-      const answers = await Promise.all(Array.from({ length: 50 }, (_, i) =>
-        fetch(`${first.http}/v1/traces`, { method: 'POST', headers: PROTOBUF, body: tracesRequest(10, i) })));
+      const answers = await Promise.all(
+        Array.from({ length: 50 }, (_, i) =>
+          fetch(`${first.http}/v1/traces`, { method: 'POST', headers: PROTOBUF, body: tracesRequest(10, i) }),
+        ),
+      );
       expect(answers.every((answer) => answer.status === 200)).toBe(true);
       expect(await first.end('SIGINT')).toEqual({ code: 0, signal: null });
       const second = await start('up', environment);
@@ -56,7 +68,7 @@ describe('sluice up', () => {
     }
   });
 
-  test('a second instance on the same folder is refused, with the first one\'s pid', async () => {
+  test("a second instance on the same folder is refused, with the first one's pid", async () => {
     await withUp(async (program) => {
       const other = await environmentFor(program.environment.SLUICE_DATA_DIR ?? '');
       const result = await run(['up'], other);

@@ -1,10 +1,17 @@
 /**
- * Goal: the table of all verdicts and their codes on both transports. A change of this table is a change of what clients
- * do with their data: the rows of the OTLP obligations that ask for each line stand beside it.
+ * Goal: the table of all verdicts and their codes on both transports. A change of this table is a change of
+ * what clients do with their data: the rows of the OTLP obligations that ask for each line stand beside it.
  */
 import { describe, expect, test } from 'vitest';
 import { LATER_REASONS, NEVER_REASONS, type NeverReason, later, never } from '../../src/model/outcome.ts';
-import { MESSAGE_BYTES_MAX, type Reply, type WrongCall, grpcAnswer, httpAnswer, notGrpc } from '../../src/receive/answer.ts';
+import {
+  MESSAGE_BYTES_MAX,
+  type Reply,
+  type WrongCall,
+  grpcAnswer,
+  httpAnswer,
+  notGrpc,
+} from '../../src/receive/answer.ts';
 import { status } from './support.ts';
 
 /** [HTTP, gRPC, rows] */
@@ -27,7 +34,12 @@ test.each(NEVER_REASONS)('never %s', (reason) => {
   const [http, grpc] = NEVER[reason];
   const reply = never(reason, 'because');
   expect(httpAnswer(reply, 'traces', 'protobuf')).toMatchObject({ code: http, retryAfterSeconds: undefined });
-  expect(grpcAnswer(reply, 'traces')).toEqual({ code: grpc, message: 'because', details: undefined, frame: undefined });
+  expect(grpcAnswer(reply, 'traces')).toEqual({
+    code: grpc,
+    message: 'because',
+    details: undefined,
+    frame: undefined,
+  });
   expect(HTTP_RETRIED).not.toContain(http);
   expect(GRPC_RETRIED).not.toContain(grpc);
 });

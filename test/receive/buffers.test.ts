@@ -1,4 +1,7 @@
-/** Goal: bodies in pieces come out as they went in, what is allocated follows what arrived, and buffers are used again. */
+/**
+ * Goal: bodies in pieces come out as they went in, what is allocated follows what arrived, and buffers are
+ * used again.
+ */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { BufferPool, PooledBody } from '../../src/receive/buffers.ts';

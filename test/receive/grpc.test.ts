@@ -1,16 +1,12 @@
 /**
- * Goal: the gRPC port against stock clients (grpc-js) and against what no stock client sends: broken frames, wrong calls,
- * floods, leaving early. Everything that was let in comes out again.
+ * Goal: the gRPC port against stock clients (grpc-js) and against what no stock client sends: broken frames,
+ * wrong calls, floods, leaving early. Everything that was let in comes out again.
  */
 import { randomBytes } from 'node:crypto';
-import { connect as http2Connect } from 'node:http2';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
-import grpc from '@grpc/grpc-js';
+import type grpc from '@grpc/grpc-js';
 import { afterEach, describe, expect, test } from 'vitest';
-import { ConfigurationError } from '../../src/base/errors.ts';
-import { createLogger } from '../../src/base/log.ts';
 import type { Verdict } from '../../src/model/outcome.ts';
-import { type GrpcOptions, listenGrpc } from '../../src/receive/grpc.ts';
 import {
   ADMITTED,
   EXPORT,
@@ -84,10 +80,15 @@ describe('stock clients', () => {
 
   test('many calls on one session, each with its own answer', async () => {
     await start({
-      answer: ({ bytes }) => ({ kind: 'admit', outcome: { accepted: 0, rejected: bytes[0] ?? 0, reasons: new Map(), warnings: new Map() } }),
+      answer: ({ bytes }) => ({
+        kind: 'admit',
+        outcome: { accepted: 0, rejected: bytes[0] ?? 0, reasons: new Map(), warnings: new Map() },
+      }),
     });
     const one = client();
-    const replies = await Promise.all(Array.from({ length: 80 }, (_, i) => call(one, EXPORT.traces, Buffer.from([i + 1]))));
+    const replies = await Promise.all(
+      Array.from({ length: 80 }, (_, i) => call(one, EXPORT.traces, Buffer.from([i + 1]))),
+    );
     replies.forEach((reply, i) => {
       const partial = fields(reply.body ?? Buffer.alloc(0)).get(1)?.[0];
       expect(fields(partial as Buffer).get(1)).toEqual([i + 1]);
@@ -125,12 +126,10 @@ describe('stock clients', () => {
   test('a cancelled call: what was handed over is finished, then given back', async () => {
     const { open, opened } = gate();
     await start({ answer: () => opened });
-    let cancel = () => undefined as void;
-    const replying = call(client(), EXPORT.traces, MESSAGE, {}, (made) => {
-      cancel = () => made.cancel();
-    });
+    const made: grpc.ClientUnaryCall[] = [];
+    const replying = call(client(), EXPORT.traces, MESSAGE, {}, (started) => made.push(started));
     await until(() => front.taken.length === 1);
-    cancel();
+    made[0]?.cancel();
     expect((await replying).code).toBe(1);
     expect(front.door.requestsInFlight).toBe(1);
     open();
@@ -160,7 +159,10 @@ describe('encodings', () => {
   test('an unknown encoding is UNIMPLEMENTED and says which are known', async () => {
     await start();
     const reply = await bareCall(bare(), EXPORT.traces, [frame(MESSAGE, 1)], { 'grpc-encoding': 'snappy' });
-    expect(reply.headers).toMatchObject({ 'grpc-status': '12', 'grpc-accept-encoding': 'identity,gzip,deflate,zstd' });
+    expect(reply.headers).toMatchObject({
+      'grpc-status': '12',
+      'grpc-accept-encoding': 'identity,gzip,deflate,zstd',
+    });
   });
 
   test('the flag without an encoding, and a body that is none, are the client´s mistakes', async () => {
@@ -231,11 +233,14 @@ describe('wrong calls', () => {
     expect((await replies).headers[':status']).toBe(status);
   });
 
-  test.each(['application/grpc', 'application/grpc+proto', 'Application/gRPC; x=1'])('%s is gRPC', async (type) => {
-    await start();
-    const reply = await bareCall(bare(), EXPORT.traces, [frame(MESSAGE)], { 'content-type': type });
-    expect(reply.trailers['grpc-status']).toBe('0');
-  });
+  test.each(['application/grpc', 'application/grpc+proto', 'Application/gRPC; x=1'])(
+    '%s is gRPC',
+    async (type) => {
+      await start();
+      const reply = await bareCall(bare(), EXPORT.traces, [frame(MESSAGE)], { 'content-type': type });
+      expect(reply.trailers['grpc-status']).toBe('0');
+    },
+  );
 
   test('an unknown method is UNIMPLEMENTED at once, whatever the client still sends', async () => {
     await start();
@@ -246,175 +251,12 @@ describe('wrong calls', () => {
   test('headers over the limit end the stream, not the server', async () => {
     await start();
     const session = bare();
-    const big = (bytes: number) => bareCall(session, EXPORT.traces, [frame(MESSAGE)], { 'x-big': 'a'.repeat(bytes) });
+    const big = (bytes: number) =>
+      bareCall(session, EXPORT.traces, [frame(MESSAGE)], { 'x-big': 'a'.repeat(bytes) });
     // The limit holds once the client has confirmed the settings that say so; until then node's 64 KiB do.
     expect((await big(15_000)).trailers['grpc-status']).toBe('0');
     await big(17_000);
     expect(front.taken).toHaveLength(1);
     expect((await call(client(), EXPORT.traces, MESSAGE)).code).toBe(0);
-  });
-});
-
-describe('health', () => {
-  const CHECK = '/grpc.health.v1.Health/Check';
-  const ask = (service: string) => Buffer.concat([Buffer.from([10, service.length]), Buffer.from(service)]);
-
-  test.each([
-    ['SERVING', 1],
-    ['NOT_SERVING', 2],
-  ] as const)('%s, for the whole server and each service', async (status, number) => {
-    await start({ grpc: { health: () => status } });
-    const one = client();
-    for (const question of [Buffer.alloc(0), ask(''), ask('opentelemetry.proto.collector.logs.v1.LogsService')]) {
-      expect((await call(one, CHECK, question)).body).toEqual(Buffer.from([8, number]));
-    }
-  });
-
-  test('an unknown service is NOT_FOUND, nonsense is INVALID_ARGUMENT, Watch is UNIMPLEMENTED', async () => {
-    await start();
-    const one = client();
-    expect((await call(one, CHECK, ask('nope'))).code).toBe(5);
-    expect((await call(one, CHECK, Buffer.from([10, 99, 1]))).code).toBe(3);
-    expect((await call(one, CHECK, Buffer.alloc(2000))).code).toBe(3);
-    expect((await call(one, '/grpc.health.v1.Health/Watch', Buffer.alloc(0))).code).toBe(12);
-  });
-
-  test('it answers while the door is full', async () => {
-    await start({ door: { requestsInFlightMax: 0 } });
-    expect((await call(client(), CHECK, Buffer.alloc(0))).code).toBe(0);
-  });
-});
-
-describe('bounds', () => {
-  test('requests in flight: the last one is let in, the next is told to come back', async () => {
-    const { open, opened } = gate();
-    await start({ door: { requestsInFlightMax: 2 }, answer: () => opened });
-    const one = client();
-    const inside = [call(one, EXPORT.traces, MESSAGE), call(one, EXPORT.traces, MESSAGE)];
-    await until(() => front.taken.length === 2);
-    expect((await call(one, EXPORT.traces, MESSAGE)).code).toBe(14);
-    open();
-    expect((await Promise.all(inside)).map((r) => r.code)).toEqual([0, 0]);
-  });
-
-  test('bytes in flight: the last byte is let in, the next is told to come back', async () => {
-    await start({ door: { bytesInFlightMax: 1005 } });
-    expect((await call(client(), EXPORT.traces, Buffer.alloc(1000))).code).toBe(0);
-    expect((await call(client(), EXPORT.traces, Buffer.alloc(1001))).code).toBe(14);
-  });
-
-  test('connections: the last one is served, the next is closed', async () => {
-    await start({ grpc: { connectionsMax: 2 } });
-    const [first, second] = [client(), client()];
-    expect((await call(first, EXPORT.traces, MESSAGE)).code).toBe(0);
-    expect((await call(second, EXPORT.traces, MESSAGE)).code).toBe(0);
-    const third = await wire(front.grpc.port);
-    await third.closed;
-    expect(await metric(front, 'requests_refused_total', { reason: 'connections' })).toBe(1);
-    expect((await call(first, EXPORT.traces, MESSAGE)).code).toBe(0);
-  });
-
-  test('streams of one session: those over the limit are refused or wait, and all others are served', async () => {
-    const { open, opened } = gate();
-    await start({ answer: () => opened, door: { requestsInFlightMax: 1000 } });
-    const session = http2Connect(`http://127.0.0.1:${front.grpc.port}`);
-    closing.push(() => session.destroy());
-    await new Promise((known) => session.once('remoteSettings', known));
-    expect(session.remoteSettings.maxConcurrentStreams).toBe(256);
-    const calls = Array.from({ length: 300 }, () => bareCall(session, EXPORT.traces, [frame(MESSAGE)]));
-    await until(() => front.taken.length === 256);
-    expect(front.door.requestsInFlight).toBe(256);
-    open();
-    const replies = await Promise.all(calls);
-    const served = replies.filter((r) => r.trailers['grpc-status'] === '0').length;
-    const refused = replies.filter((r) => r.rstCode === 7).length;
-    expect(served).toBeGreaterThanOrEqual(256);
-    expect(served + refused).toBe(300);
-  });
-
-  test('streams that are opened and reset in a flood end the session', async () => {
-    await start();
-    const session = bare();
-    for (let i = 0; i < 3000 && !session.destroyed; i++) {
-      const stream = session.request({ ':method': 'POST', ':path': EXPORT.traces, 'content-type': 'application/grpc' });
-      stream.on('error', () => stream.destroy());
-      stream.close(8);
-      if (i % 50 === 0) await new Promise(setImmediate);
-    }
-    await until(() => session.destroyed);
-    expect((await call(client(), EXPORT.traces, MESSAGE)).code).toBe(0);
-  });
-
-  test('a session without a call is ended after keepAliveMs, one with a call is not', async () => {
-    const { open, opened } = gate();
-    await start({ grpc: { keepAliveMs: 60 }, answer: () => opened });
-    const idle = bare();
-    await new Promise<void>((ended) => idle.once('close', () => ended()));
-    const busy = bareCall(bare(), EXPORT.traces, [frame(MESSAGE)]);
-    await until(() => front.taken.length === 1);
-    const another = bare();
-    await new Promise<void>((ended) => another.once('close', () => ended()));
-    open();
-    expect((await busy).trailers['grpc-status']).toBe('0');
-  });
-
-  test('a connection that never speaks HTTP/2 is ended', async () => {
-    await start({ grpc: { keepAliveMs: 60 } });
-    const { closed, socket } = await wire(front.grpc.port);
-    socket.resume();
-    await closed;
-  });
-});
-
-describe('the port', () => {
-  const options = (port: number): GrpcOptions => ({
-    addr: { host: '127.0.0.1', port },
-    requestBytesMax: LIMIT,
-    connectionsMax: 10,
-    keepAliveMs: 60_000,
-    ingest: { take: async () => ADMITTED },
-    door: front.door,
-    health: () => 'SERVING',
-    instruments: front.instruments,
-    logger: createLogger('silent', 'json'),
-  });
-
-  test('a second listener on it is refused in words that name the setting', async () => {
-    await start();
-    const refused = listenGrpc(options(front.grpc.port));
-    await expect(refused).rejects.toThrow(ConfigurationError);
-    await expect(refused).rejects.toThrow(/SLUICE_GRPC_ADDR.*127\.0\.0\.1:\d+.*taken/);
-  });
-
-  test('closing lets calls in flight finish, and takes no new connections', async () => {
-    const { open, opened } = gate();
-    await start({ answer: () => opened });
-    const inside = call(client(), EXPORT.traces, MESSAGE);
-    await until(() => front.taken.length === 1);
-    const closed = front.grpc.close(20_000);
-    await expect(wire(front.grpc.port)).rejects.toThrow(/ECONNREFUSED/);
-    open();
-    expect((await inside).code).toBe(0);
-    await closed;
-  });
-
-  test('closing has a deadline', async () => {
-    const { open, opened } = gate();
-    await start({ answer: () => opened });
-    const inside = call(client(), EXPORT.traces, MESSAGE);
-    await until(() => front.taken.length === 1);
-    await front.grpc.close(50);
-    expect((await inside).code).toBe(14);
-    open();
-  });
-
-  test('calls are counted by signal and code', async () => {
-    await start();
-    const one = client();
-    await call(one, EXPORT.logs, MESSAGE);
-    await call(one, '/nope/Nope', MESSAGE);
-    const labels = { transport: 'grpc' };
-    expect(await metric(front, 'requests_total', { ...labels, signal: 'logs', encoding: 'protobuf', code: '0' })).toBe(1);
-    expect(await metric(front, 'requests_total', { ...labels, signal: 'none', code: '12' })).toBe(1);
   });
 });

@@ -1,6 +1,9 @@
-/** Both listeners on free ports with an ingest of the test's own behind them, and clients of every kind before them. */
+/**
+ * Both listeners on free ports with an ingest of the test's own behind them, and clients of every kind before
+ * them.
+ */
 import { type IncomingHttpHeaders, request as httpRequest } from 'node:http';
-import { type ClientHttp2Session, type ClientHttp2Stream, connect as http2Connect } from 'node:http2';
+import { type ClientHttp2Session, connect as http2Connect } from 'node:http2';
 import { type Socket, connect as tcpConnect } from 'node:net';
 import grpc from '@grpc/grpc-js';
 import { Door, type DoorLimits } from '../../src/admit/door.ts';
@@ -35,7 +38,10 @@ export interface FrontOptions {
 
 export async function startFront(options: FrontOptions = {}) {
   const instruments = createInstruments();
-  const door = new Door({ requestsInFlightMax: 100, bytesInFlightMax: 1 << 26, ...options.door }, instruments);
+  const door = new Door(
+    { requestsInFlightMax: 100, bytesInFlightMax: 1 << 26, ...options.door },
+    instruments,
+  );
   const requestBytesMax = options.requestBytesMax ?? 1 << 20;
   const taken: Taken[] = [];
   /** As the real ingest does: reads the body before it returns its promise, inflates it within the limit. */
@@ -49,10 +55,23 @@ export async function startFront(options: FrontOptions = {}) {
     return options.answer?.(seen) ?? ADMITTED;
   };
   const logger = createLogger('silent', 'json');
-  const common = { addr: { host: '127.0.0.1', port: 0 }, requestBytesMax, connectionsMax: 100, ingest: { take }, door };
+  const common = {
+    addr: { host: '127.0.0.1', port: 0 },
+    requestBytesMax,
+    connectionsMax: 100,
+    ingest: { take },
+    door,
+  };
   const http = await listenHttp({ ...common, corsOrigins: [], instruments, logger, ...options.http });
   const health = () => 'SERVING' as const;
-  const grpcListener = await listenGrpc({ ...common, keepAliveMs: 60_000, health, instruments, logger, ...options.grpc });
+  const grpcListener = await listenGrpc({
+    ...common,
+    keepAliveMs: 60_000,
+    health,
+    instruments,
+    logger,
+    ...options.grpc,
+  });
   const close = async () => {
     door.close();
     await Promise.all([http.close(500), grpcListener.close(500)]);
@@ -71,9 +90,14 @@ export function empty(front: Front): Promise<void> {
 }
 
 /** The value of one series, 0 where it doesn't exist. */
-export async function metric(front: Front, name: string, labels: Record<string, string> = {}): Promise<number> {
+export async function metric(
+  front: Front,
+  name: string,
+  labels: Record<string, string> = {},
+): Promise<number> {
   const found = await front.instruments.registry.getSingleMetric(`sluice_${name}`)?.get();
-  const matches = (have: Partial<Record<string, string | number>>) => Object.entries(labels).every(([k, v]) => have[k] === v);
+  const matches = (have: Partial<Record<string, string | number>>) =>
+    Object.entries(labels).every(([k, v]) => have[k] === v);
   return (found?.values ?? []).filter((v) => matches(v.labels)).reduce((sum, v) => sum + v.value, 0);
 }
 
@@ -123,8 +147,15 @@ export function wire(port: number): Promise<Wire> {
   });
 }
 
-/** Sends bytes, and resolves to what came back once `done` says that it is enough, or the connection was closed. */
-export async function talk(port: number, bytes: Uint8Array | string, done: (text: string) => boolean): Promise<string> {
+/**
+ * Sends bytes, and resolves to what came back once `done` says that it is enough, or the connection was
+ * closed.
+ */
+export async function talk(
+  port: number,
+  bytes: Uint8Array | string,
+  done: (text: string) => boolean,
+): Promise<string> {
   const { socket, closed, text } = await wire(port);
   let gone = false;
   closed.then(() => {
@@ -137,7 +168,9 @@ export async function talk(port: number, bytes: Uint8Array | string, done: (text
 }
 
 export function head(path: string, headers: Record<string, string | number>, version = '1.1'): string {
-  const lines = Object.entries({ Host: 'x', 'Content-Type': PB, ...headers }).map(([k, v]) => `${k}: ${v}\r\n`);
+  const lines = Object.entries({ Host: 'x', 'Content-Type': PB, ...headers }).map(
+    ([k, v]) => `${k}: ${v}\r\n`,
+  );
   return `POST ${path} HTTP/${version}\r\n${lines.join('')}\r\n`;
 }
 
@@ -165,15 +198,23 @@ export function call(
   path: string,
   body: Uint8Array,
   options: grpc.CallOptions = {},
-  started: (call: grpc.ClientUnaryCall) => void = () => undefined,
+  started: (call: grpc.ClientUnaryCall) => unknown = () => undefined,
 ): Promise<GrpcReply> {
   return new Promise((resolve) => {
     const metadata = new grpc.Metadata();
-    const made = client.makeUnaryRequest(path, same, same, Buffer.from(body), metadata, options, (error, answer) => {
-      const details = error?.metadata.get('grpc-status-details-bin')[0];
-      const bytes = Buffer.isBuffer(details) ? details : undefined;
-      resolve({ code: error?.code ?? 0, message: error?.details ?? '', details: bytes, body: answer });
-    });
+    const made = client.makeUnaryRequest(
+      path,
+      same,
+      same,
+      Buffer.from(body),
+      metadata,
+      options,
+      (error, answer) => {
+        const details = error?.metadata.get('grpc-status-details-bin')[0];
+        const bytes = Buffer.isBuffer(details) ? details : undefined;
+        resolve({ code: error?.code ?? 0, message: error?.details ?? '', details: bytes, body: answer });
+      },
+    );
     started(made);
   });
 }
@@ -200,13 +241,16 @@ export function bareSession(front: Front): ClientHttp2Session {
   return session;
 }
 
-/** Sends the pieces as they are and resolves when the stream has closed. `end: false` leaves the client's side open. */
+/**
+ * Sends the pieces as they are and resolves when the stream has closed. `end: false` leaves the client's side
+ * open.
+ */
 export function bareCall(
   session: ClientHttp2Session,
   path: string,
   pieces: readonly Uint8Array[],
   headers: Record<string, string> = {},
-  { end = true, started = (_: ClientHttp2Stream) => undefined as void } = {},
+  { end = true } = {},
 ): Promise<Http2Reply> {
   return new Promise((resolve) => {
     const base = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' };
@@ -223,15 +267,21 @@ export function bareCall(
     // Also after an error: the code of the reset says what happened.
     stream.on('error', () => stream.destroy());
     stream.on('close', () => {
-      resolve({ headers: answered ?? {}, trailers: trailers ?? {}, body: Buffer.concat(body), rstCode: stream.rstCode ?? 0 });
+      resolve({
+        headers: answered ?? {},
+        trailers: trailers ?? {},
+        body: Buffer.concat(body),
+        rstCode: stream.rstCode ?? 0,
+      });
     });
     for (const piece of pieces) stream.write(piece);
     if (end) stream.end();
-    started(stream);
   });
 }
 
-/** The fields of a protobuf message by number: numbers for varints, bytes for the rest. Independent of src. */
+/**
+ * The fields of a protobuf message by number: numbers for varints, bytes for the rest. Independent of src.
+ */
 export function fields(message: Uint8Array): Map<number, (number | Buffer)[]> {
   const found = new Map<number, (number | Buffer)[]>();
   let at = 0;
@@ -258,10 +308,18 @@ export function fields(message: Uint8Array): Map<number, (number | Buffer)[]> {
 }
 
 /** google.rpc.Status */
-export function status(message: Uint8Array): { code: number; message: string; retryDelayMs: number | undefined } {
+export function status(message: Uint8Array): {
+  code: number;
+  message: string;
+  retryDelayMs: number | undefined;
+} {
   const read = fields(message);
   const any = read.get(3)?.[0];
-  return { code: Number(read.get(1)?.[0] ?? 0), message: String(read.get(2)?.[0] ?? ''), retryDelayMs: retryDelay(any) };
+  return {
+    code: Number(read.get(1)?.[0] ?? 0),
+    message: String(read.get(2)?.[0] ?? ''),
+    retryDelayMs: retryDelay(any),
+  };
 }
 
 function retryDelay(any: number | Buffer | undefined): number | undefined {

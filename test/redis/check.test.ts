@@ -1,4 +1,7 @@
-/** Goal: what Redis is set to is read from a real one, and each setting that endangers an acknowledgement is found. */
+/**
+ * Goal: what Redis is set to is read from a real one, and each setting that endangers an acknowledgement is
+ * found.
+ */
 import { afterAll, describe, expect, it } from 'vitest';
 import { inspectRedis, judgeRedis, type RedisFacts } from '../../src/redis/check.ts';
 import { RedisServer } from './server.ts';
@@ -22,7 +25,12 @@ describe('judgeRedis', () => {
     ['a hidden policy', { maxmemoryPolicy: undefined }, 'everysec', [['warn', 'maxmemory-policy']]],
     ['no AOF', { appendonly: false }, 'everysec', [['refuse', 'appendonly']]],
     ['everysec where always is promised', {}, 'always', [['refuse', 'appendfsync is everysec']]],
-    ['an unknown fsync where always is promised', { appendfsync: undefined }, 'always', [['refuse', 'unknown']]],
+    [
+      'an unknown fsync where always is promised',
+      { appendfsync: undefined },
+      'always',
+      [['refuse', 'unknown']],
+    ],
     ['no fsync', { appendfsync: 'no' }, 'everysec', [['warn', 'appendfsync is no']]],
     ['replicated', { replicas: 2 }, 'replicated', [['refuse', 'replicated']]],
   ] as const)('%s', (_, facts, durability, findings) => {
@@ -57,10 +65,22 @@ describe('inspectRedis', () => {
   });
 
   it('does without CONFIG where that is forbidden', async () => {
-    const server = await started('--rename-command', 'CONFIG', '', '--appendonly', 'no', '--maxmemory-policy', 'allkeys-lru');
+    const server = await started(
+      '--rename-command',
+      'CONFIG',
+      '',
+      '--appendonly',
+      'no',
+      '--maxmemory-policy',
+      'allkeys-lru',
+    );
     const connection = await server.connect();
     const facts = await inspectRedis(connection);
-    expect(facts).toMatchObject({ appendonly: false, maxmemoryPolicy: 'allkeys-lru', appendfsync: undefined });
+    expect(facts).toMatchObject({
+      appendonly: false,
+      maxmemoryPolicy: 'allkeys-lru',
+      appendfsync: undefined,
+    });
     expect(judgeRedis(facts, 'everysec').map(({ level }) => level)).toEqual(['refuse', 'refuse']);
     connection.close();
   });

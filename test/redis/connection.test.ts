@@ -1,8 +1,16 @@
-/** Goal: every form of the Redis URL is read or refused in words, and ioredis connections fail fast or wait as promised. */
+/**
+ * Goal: every form of the Redis URL is read or refused in words, and ioredis connections fail fast or wait as
+ * promised.
+ */
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ConfigurationError } from '../../src/base/errors.ts';
-import { connectRedis, connectRedisForWorker, parseRedisUrl, reconnectDelayMs } from '../../src/redis/connection.ts';
+import {
+  connectRedis,
+  connectRedisForWorker,
+  parseRedisUrl,
+  reconnectDelayMs,
+} from '../../src/redis/connection.ts';
 import { RedisServer, silent } from './server.ts';
 
 describe('parseRedisUrl', () => {
@@ -41,7 +49,13 @@ describe('parseRedisUrl', () => {
 
 describe('reconnectDelayMs', () => {
   it('doubles, is bounded and has jitter', () => {
-    for (const [attempts, step] of [[0, 25], [1, 50], [6, 1_600], [7, 2_000], [1_000_000, 2_000]] as const) {
+    for (const [attempts, step] of [
+      [0, 25],
+      [1, 50],
+      [6, 1_600],
+      [7, 2_000],
+      [1_000_000, 2_000],
+    ] as const) {
       const delays = Array.from({ length: 50 }, () => reconnectDelayMs(attempts));
       expect(Math.min(...delays)).toBeGreaterThanOrEqual(step / 2);
       expect(Math.max(...delays)).toBeLessThanOrEqual(step);
@@ -65,7 +79,7 @@ describe('ioredis connections', () => {
     redis.disconnect();
   });
 
-  it('reject commands at once without a connection, or wait for it, and never throw an error event', async () => {
+  it('reject commands at once without a connection or wait for it, without an error event', async () => {
     const settings = { ...server.settings, url: 'redis://127.0.0.1:1' };
     const fast = connectRedis(settings, silent);
     await expect(fast.ping()).rejects.toThrow();

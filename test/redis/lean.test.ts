@@ -1,6 +1,7 @@
 /**
- * Goal: the lean connection answers in order, hands bytes through unchanged, and whatever breaks (server, network,
- * credentials, time) ends in a Fault for everyone who waits and in a new connection, never in a hang or a mixed-up reply.
+ * Goal: the lean connection answers in order, hands bytes through unchanged, and whatever breaks (server,
+ * network, credentials, time) ends in a Fault for everyone who waits and in a new connection, never in a hang
+ * or a mixed-up reply.
  */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -13,16 +14,16 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { RedisEndpoint } from '../../src/redis/connection.ts';
 import { LeanConnection } from '../../src/redis/lean.ts';
 import { Script } from '../../src/redis/scripts.ts';
-import { Proxy } from './proxy.ts';
+import { CuttingProxy } from './proxy.ts';
 import { eventually, RedisServer, silent } from './server.ts';
 
 let server: RedisServer;
-let proxy: Proxy;
+let proxy: CuttingProxy;
 const connections: LeanConnection[] = [];
 
 beforeAll(async () => {
   server = await RedisServer.start();
-  proxy = await Proxy.start(server.port);
+  proxy = await CuttingProxy.start(server.port);
 });
 afterEach(() => {
   for (const connection of connections.splice(0)) connection.close();
@@ -92,19 +93,31 @@ describe('commands', () => {
   it('reject with the codes of a read-only, a busy and a full Redis', async () => {
     const connection = await connect();
     await connection.command(['REPLICAOF', '127.0.0.1', 1]);
-    await expect(connection.command(['INCR', 'n'])).rejects.toMatchObject({ code: 'redis_unavailable', retry: 'here' });
+    await expect(connection.command(['INCR', 'n'])).rejects.toMatchObject({
+      code: 'redis_unavailable',
+      retry: 'here',
+    });
     await connection.command(['REPLICAOF', 'NO', 'ONE']);
 
     await connection.command(['CONFIG', 'SET', 'busy-reply-threshold', 1]);
     const killer = await connect();
     const endless = connection.command(['EVAL', 'while true do end', 0]).catch((error) => error);
-    await eventually(async () => (await killer.command(['PING']).catch((error) => error)).code !== undefined, 'busy');
-    await expect(killer.command(['PING'])).rejects.toMatchObject({ code: 'redis_unavailable', retry: 'here' });
+    await eventually(
+      async () => (await killer.command(['PING']).catch((error) => error)).code !== undefined,
+      'busy',
+    );
+    await expect(killer.command(['PING'])).rejects.toMatchObject({
+      code: 'redis_unavailable',
+      retry: 'here',
+    });
     await killer.command(['SCRIPT', 'KILL']);
     expect(await endless).toMatchObject({ code: 'redis_error' });
 
     await connection.command(['CONFIG', 'SET', 'maxmemory', 1]);
-    await expect(connection.command(['SET', 'a', 'b'])).rejects.toMatchObject({ code: 'redis_full', retry: 'here' });
+    await expect(connection.command(['SET', 'a', 'b'])).rejects.toMatchObject({
+      code: 'redis_full',
+      retry: 'here',
+    });
     await connection.command(['CONFIG', 'SET', 'maxmemory', 0]);
   });
 });
@@ -190,15 +203,23 @@ describe('a connection that breaks', () => {
     const connection = create({ port: 1 });
     await expect(connection.connect()).rejects.toMatchObject({ code: 'redis_unavailable', retry: 'here' });
     await expect(connection.command(['PING'])).rejects.toMatchObject({ code: 'redis_unavailable' });
-    await expect(gather(connection.stream(['LRANGE', 'x', 0, -1]))).rejects.toMatchObject({ code: 'redis_unavailable' });
+    await expect(gather(connection.stream(['LRANGE', 'x', 0, -1]))).rejects.toMatchObject({
+      code: 'redis_unavailable',
+    });
   });
 
   it('rejects what waits and comes back by itself', async () => {
     const connection = await connect({ port: proxy.port });
     server.signal('SIGSTOP');
-    const waiting = Array.from({ length: 3 }, () => connection.command(['PING']).catch((error) => error.code));
+    const waiting = Array.from({ length: 3 }, () =>
+      connection.command(['PING']).catch((error) => error.code),
+    );
     proxy.cut();
-    expect(await Promise.all(waiting)).toEqual(['redis_unavailable', 'redis_unavailable', 'redis_unavailable']);
+    expect(await Promise.all(waiting)).toEqual([
+      'redis_unavailable',
+      'redis_unavailable',
+      'redis_unavailable',
+    ]);
     expect(connection.ready).toBe(false);
     await expect(connection.command(['PING'])).rejects.toMatchObject({ code: 'redis_unavailable' });
     server.signal('SIGCONT');
@@ -243,7 +264,9 @@ describe('a connection that breaks', () => {
   });
 
   it('to something that is no Redis is given up', async () => {
-    const other = net.createServer((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n')).listen(0, '127.0.0.1');
+    const other = net
+      .createServer((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'))
+      .listen(0, '127.0.0.1');
     await once(other, 'listening');
     const connection = create({ port: (other.address() as AddressInfo).port });
     await expect(connection.connect()).rejects.toMatchObject({ code: 'redis_unavailable' });
@@ -278,12 +301,14 @@ describe('streams', () => {
   it('reject with the error of the reply', async () => {
     const connection = await connect();
     await connection.command(['SET', 'text', 'x']);
-    await expect(gather(connection.stream(['LRANGE', 'text', 0, -1]))).rejects.toMatchObject({ code: 'redis_error' });
+    await expect(gather(connection.stream(['LRANGE', 'text', 0, -1]))).rejects.toMatchObject({
+      code: 'redis_error',
+    });
     expect(await connection.command(['PING'])).toBe('PONG');
   });
 
   it('rest while nobody reads, for longer than an answer may take, and then go on', async () => {
-    const slow = await Proxy.start(server.port);
+    const slow = await CuttingProxy.start(server.port);
     const connection = await connect({ port: slow.port }, 200);
     const stream = connection.stream(['LRANGE', 'big', 0, -1]);
     const first = await stream.next();

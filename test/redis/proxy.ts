@@ -2,8 +2,10 @@
 import { once } from 'node:events';
 import net, { type AddressInfo, type Socket } from 'node:net';
 
-export class Proxy {
-  /** Answers are cut after so many bytes of each connection: the rest is never sent, the connection is closed. */
+export class CuttingProxy {
+  /**
+   * Answers are cut after so many bytes of each connection: the rest is never sent, the connection is closed.
+   */
   cutAnswersAfterBytes = Number.POSITIVE_INFINITY;
   /** Bytes of answers that went through, all connections. */
   answerBytes = 0;
@@ -16,8 +18,8 @@ export class Proxy {
     this.#server = net.createServer((client) => this.#join(client, net.connect(targetPort, '127.0.0.1')));
   }
 
-  static async start(targetPort: number): Promise<Proxy> {
-    const proxy = new Proxy(targetPort);
+  static async start(targetPort: number): Promise<CuttingProxy> {
+    const proxy = new CuttingProxy(targetPort);
     proxy.#server.listen(0, '127.0.0.1');
     await once(proxy.#server, 'listening');
     return proxy;

@@ -1,6 +1,6 @@
 /**
- * Goal: replies are understood wherever the network cuts them, payloads leave without a copy, and bytes that are no
- * RESP end in a Fault instead of a wrong value.
+ * Goal: replies are understood wherever the network cuts them, payloads leave without a copy, and bytes that
+ * are no RESP end in a Fault instead of a wrong value.
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -41,8 +41,20 @@ function encodeReply(reply: Reply): string {
 }
 
 const SAMPLE =
-  '+OK\r\n:-42\r\n$0\r\n\r\n$-1\r\n*-1\r\n$7\r\na\r\nb\r\nc\r\n*0\r\n*3\r\n:1\r\n*2\r\n$1\r\nx\r\n*0\r\n$3\r\näb\r\n-ERR no\r\n+\r\n';
-const SAMPLE_VALUES = ['OK', -42, '', null, null, 'a\r\nb\r\nc', [], [1, ['x', []], 'äb'], { refused: 'Redis answered: ERR no' }, ''];
+  '+OK\r\n:-42\r\n$0\r\n\r\n$-1\r\n*-1\r\n$7\r\na\r\nb\r\nc\r\n' +
+  '*0\r\n*3\r\n:1\r\n*2\r\n$1\r\nx\r\n*0\r\n$3\r\näb\r\n-ERR no\r\n+\r\n';
+const SAMPLE_VALUES = [
+  'OK',
+  -42,
+  '',
+  null,
+  null,
+  'a\r\nb\r\nc',
+  [],
+  [1, ['x', []], 'äb'],
+  { refused: 'Redis answered: ERR no' },
+  '',
+];
 
 describe('RespParser', () => {
   it('reads the sample whole and in single bytes', async () => {
@@ -60,7 +72,13 @@ describe('RespParser', () => {
 
   it('reads any replies cut anywhere', async () => {
     const { reply } = fc.letrec<{ reply: Reply; array: Reply[] }>((tie) => ({
-      reply: fc.oneof({ maxDepth: 4 }, fc.constant(null), fc.integer(), fc.string({ unit: 'binary' }), tie('array')),
+      reply: fc.oneof(
+        { maxDepth: 4 },
+        fc.constant(null),
+        fc.integer(),
+        fc.string({ unit: 'binary' }),
+        tie('array'),
+      ),
       array: fc.array(tie('reply'), { maxLength: 5 }),
     }));
     await fc.assert(
@@ -68,7 +86,8 @@ describe('RespParser', () => {
         const bytes = Buffer.from(replies.map(encodeReply).join(''));
         const at = [0, ...cuts.map((cut) => cut % (bytes.length + 1)), bytes.length].sort((a, b) => a - b);
         const chunks = at.slice(1).map((end, i) => bytes.subarray(at[i], end));
-        // Bytes that are no UTF-8 never leave a script; the generator's lone surrogates come back as they were encoded.
+        // Bytes that are no UTF-8 never leave a script; the generator's lone surrogates come back as they
+        // were encoded.
         const expected = JSON.parse(JSON.stringify(replies), (_, value) =>
           typeof value === 'string' ? Buffer.from(value).toString() : value,
         );
@@ -88,7 +107,10 @@ describe('RespParser', () => {
     ['a line without end', `+${'x'.repeat(70_000)}`],
     ['an HTTP server', 'HTTP/1.1 400 Bad Request\r\n'],
   ])('refuses %s', async (_, text) => {
-    await expect(read([Buffer.from(text)])).rejects.toMatchObject({ name: 'Fault', code: 'redis_unavailable' });
+    await expect(read([Buffer.from(text)])).rejects.toMatchObject({
+      name: 'Fault',
+      code: 'redis_unavailable',
+    });
   });
 
   it('never ends in anything but replies or a Fault', async () => {

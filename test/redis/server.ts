@@ -22,7 +22,11 @@ export async function freePort(): Promise<number> {
 }
 
 /** Polls until the condition holds; its errors count as "not yet". */
-export async function eventually<T>(condition: () => T | Promise<T>, what: string, msMax = 20_000): Promise<T> {
+export async function eventually<T>(
+  condition: () => T | Promise<T>,
+  what: string,
+  msMax = 20_000,
+): Promise<T> {
   const until = performance.now() + msMax;
   let last: unknown;
   for (;;) {

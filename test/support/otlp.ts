@@ -1,4 +1,7 @@
-/** What the tests of the transcoder share: recorded requests, and the way from a request to rows and to the oracle's. */
+/**
+ * What the tests of the transcoder share: recorded requests, and the way from a request to rows and to the
+ * oracle's.
+ */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
@@ -6,7 +9,7 @@ import { gunzipSync, inflateRawSync, inflateSync, zstdDecompressSync } from 'nod
 import { REQUESTS } from '../../proto/fields.ts';
 import { type Block, Malformed, type OpenBlocks } from '../../src/model/block.ts';
 import type { Outcome } from '../../src/model/outcome.ts';
-import { SIGNALS, type Signal, type Table } from '../../src/model/signal.ts';
+import type { Signal, Table } from '../../src/model/signal.ts';
 import { createOpenBlocks } from '../../src/transcode/open-blocks.ts';
 import { COLUMNS } from '../../src/transcode/tables.ts';
 import { joinRows, outcomeDifference, type Tables, tablesDifference } from '../oracle/compare.ts';
@@ -44,7 +47,9 @@ function inflateEither(bytes: Buffer): Buffer {
   return isZlib ? inflateSync(bytes) : inflateRawSync(bytes);
 }
 
-/** The message itself: inflated with Node's own zlib, not with ours. @throws Error when it can't be inflated. */
+/**
+ * The message itself: inflated with Node's own zlib, not with ours. @throws Error when it can't be inflated.
+ */
 export function bodyOf(vector: Vector): Uint8Array {
   const bytes = readFileSync(resolve(VECTORS, vector.file));
   switch (vector.ce) {
@@ -86,8 +91,8 @@ export async function openEngines(signal: Signal): Promise<Engines> {
 }
 
 export async function openAllSignals(): Promise<Readonly<Record<Signal, Engines>>> {
-  const opened = await Promise.all(SIGNALS.map(async (signal) => [signal, await openEngines(signal)] as const));
-  return Object.fromEntries(opened) as Record<Signal, Engines>;
+  const [traces, metrics, logs] = [openEngines('traces'), openEngines('metrics'), openEngines('logs')];
+  return { traces: await traces, metrics: await metrics, logs: await logs };
 }
 
 /** What became of some requests that shared open blocks. */
@@ -119,7 +124,8 @@ export function rowsOf(blocks: Trial['blocks']): Tables {
   for (const { table, rows, bytes } of blocks) {
     const [block, ...more] = decodeNative(bytes);
     if (block === undefined || more.length > 0) throw new Error(`${table}: ${more.length} blocks too many`);
-    if (block.rows.length !== rows) throw new Error(`${table}: ${block.rows.length} rows, but ${rows} announced`);
+    const found = block.rows.length;
+    if (found !== rows) throw new Error(`${table}: ${found} rows, but ${rows} announced`);
     const columns = JSON.stringify(block.columns);
     const wanted = JSON.stringify(COLUMNS[table].map(({ name, type }) => ({ name, type })));
     if (columns !== wanted) throw new Error(`${table}: columns ${columns}, not ${wanted}`);
@@ -128,41 +134,79 @@ export function rowsOf(blocks: Trial['blocks']): Tables {
   return tables;
 }
 
-/** What the oracle says about a request: what must be stored, or that it is no message. */
-export function judge(signal: Signal, request: Uint8Array): Expected | DecodeError {
+/** What the oracle says about a request. */
+interface Verdict {
+  /** What must be stored, or that it is no message. */
+  readonly strict: Expected | DecodeError;
+  /** Where a fault is only in what counts for nothing (decode.ts: lazy): it may be stored so, or refused. */
+  readonly lazy: Expected | DecodeError;
+}
+
+function expectedOf(signal: Signal, request: Uint8Array, reading: 'strict' | 'lazy'): Expected | DecodeError {
   try {
-    return expectedRows(signal, decode(REQUESTS[signal], request), NESTING_MAX);
+    return expectedRows(signal, decode(REQUESTS[signal], request, reading), NESTING_MAX);
   } catch (error) {
     if (error instanceof DecodeError) return error;
     throw error;
   }
 }
 
-function outcomeProblem(expected: Expected | DecodeError, outcome: Outcome | Malformed, length: number) {
-  if (expected instanceof DecodeError) {
-    if (!(outcome instanceof Malformed)) return `taken, but: ${expected.message}`;
+const verdicts: Readonly<Record<Signal, WeakMap<Uint8Array, Verdict>>> = {
+  traces: new WeakMap(), metrics: new WeakMap(), logs: new WeakMap(),
+};
+
+/** Its bytes must not change afterwards. */
+function verdictOn(signal: Signal, request: Uint8Array): Verdict {
+  const known = verdicts[signal].get(request);
+  if (known !== undefined) return known;
+  const strict = expectedOf(signal, request, 'strict');
+  const lazy = strict instanceof DecodeError ? expectedOf(signal, request, 'lazy') : strict;
+  verdicts[signal].set(request, { strict, lazy });
+  return { strict, lazy };
+}
+
+/** What must be stored of a request, or that it is no message. Its bytes must not change afterwards. */
+export function judge(signal: Signal, request: Uint8Array): Expected | DecodeError {
+  return verdictOn(signal, request).strict;
+}
+
+type Requests = readonly Uint8Array[];
+/** In words; undefined when there is none. */
+type Problem = string | undefined;
+
+function outcomeProblem({ strict, lazy }: Verdict, outcome: Outcome | Malformed, length: number): Problem {
+  if (outcome instanceof Malformed) {
+    if (!(strict instanceof DecodeError)) return `refused: ${outcome.message}`;
     const { byteOffset } = outcome;
     const inside = Number.isInteger(byteOffset) && byteOffset >= 0 && byteOffset <= length;
     return inside ? undefined : `refused at byte ${byteOffset} of ${length}`;
   }
-  if (outcome instanceof Malformed) return `refused: ${outcome.message}`;
-  return outcomeDifference(expected, outcome);
+  return lazy instanceof DecodeError ? `taken, but: ${lazy.message}` : outcomeDifference(lazy, outcome);
 }
 
-/** Why a trial can't be right; undefined when outcomes and rows are all as the oracle says. */
-export function trialProblem(signal: Signal, requests: readonly Uint8Array[], trial: Trial): string | undefined {
-  const judged = requests.map((request) => judge(signal, request));
-  for (const [index, expected] of judged.entries()) {
+/** Why the outcomes of a trial can't be right; undefined when they are as the oracle says. */
+export function outcomesProblem(signal: Signal, requests: Requests, trial: Trial): Problem {
+  for (const [index, request] of requests.entries()) {
     const outcome = trial.outcomes[index];
-    const problem = outcome && outcomeProblem(expected, outcome, requests[index]?.length ?? 0);
+    const problem = outcome && outcomeProblem(verdictOn(signal, request), outcome, request.length);
     if (problem !== undefined) return `request ${index}: ${problem}`;
   }
-  const stored = judged.flatMap((expected) => (expected instanceof DecodeError ? [] : [expected]));
+  return undefined;
+}
+
+/** The same for outcomes and stored rows. */
+export function trialProblem(signal: Signal, requests: Requests, trial: Trial): Problem {
+  const problem = outcomesProblem(signal, requests, trial);
+  if (problem !== undefined) return problem;
+  const stored = requests.flatMap((request, index) => {
+    const { lazy } = verdictOn(signal, request);
+    return trial.outcomes[index] instanceof Malformed || lazy instanceof DecodeError ? [] : [lazy];
+  });
   return tablesDifference(joinRows(stored), rowsOf(trial.blocks));
 }
 
 /** Both engines against the oracle and against each other, byte by byte. */
-export function enginesProblem(signal: Signal, engines: Engines, requests: readonly Uint8Array[]): string | undefined {
+export function enginesProblem(signal: Signal, engines: Engines, requests: Requests): Problem {
   const [plain, wasm] = [transcode(engines.plain, requests), transcode(engines.wasm, requests)];
   const problem = trialProblem(signal, requests, plain);
   if (problem !== undefined) return `plain: ${problem}`;
@@ -171,7 +215,7 @@ export function enginesProblem(signal: Signal, engines: Engines, requests: reado
 }
 
 /** The first thing in which two trials are not identical. */
-export function trialDifference(one: Trial, other: Trial): string | undefined {
+export function trialDifference(one: Trial, other: Trial): Problem {
   for (const [index, outcome] of one.outcomes.entries()) {
     const [here, there] = [describe(outcome), describe(other.outcomes[index])];
     if (here !== there) return `request ${index}: ${there}, not ${here}`;
@@ -179,7 +223,7 @@ export function trialDifference(one: Trial, other: Trial): string | undefined {
   return blocksDifference(one.blocks, other.blocks);
 }
 
-export function blocksDifference(one: Trial['blocks'], other: Trial['blocks']): string | undefined {
+export function blocksDifference(one: Trial['blocks'], other: Trial['blocks']): Problem {
   if (one.length !== other.length) return `${other.length} blocks, not ${one.length}`;
   for (const [index, { table, bytes }] of one.entries()) {
     const bytesThere = other[index]?.bytes ?? new Uint8Array();

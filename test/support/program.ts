@@ -36,7 +36,8 @@ export interface Program {
 
 /** Free ports for every listener, and a data folder; `extra` wins. */
 export async function environmentFor(
-  dataDir: string, extra: Readonly<Record<string, string>> = {},
+  dataDir: string,
+  extra: Readonly<Record<string, string>> = {},
 ): Promise<Record<string, string>> {
   return {
     SLUICE_GRPC_ADDR: `127.0.0.1:${await freePort()}`,
@@ -56,7 +57,8 @@ export async function environmentFor(
 
 /** Runs `sluice <args>` to its end. */
 export async function run(
-  args: readonly string[], environment: Readonly<Record<string, string>> = {},
+  args: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
 ): Promise<Ended & { stdout: string; stderr: string }> {
   const { ended, stdout, stderr } = launch(args, environment);
   const end = await ended;
@@ -65,22 +67,54 @@ export async function run(
 
 /** Starts a role and resolves when it has printed its ready line. */
 export async function start(role: string, environment: Readonly<Record<string, string>>): Promise<Program> {
+  const program = begin(role, environment);
+  try {
+    await untilReady(program);
+  } catch (error) {
+    await program.end('SIGKILL');
+    throw error;
+  }
+  return program;
+}
+
+/** Starts a role without waiting for anything. */
+export function begin(role: string, environment: Readonly<Record<string, string>>): Program {
   const { child, ended, stdout, stderr } = launch([role], environment);
-  const program = view(child, ended, stdout, stderr, environment);
+  return view(child, ended, stdout, stderr, environment);
+}
+
+export function isReady(program: Program): boolean {
+  return /^sluice ready: /m.test(program.stdout());
+}
+
+/** Resolves when the ready line is there. @throws Error when the program ends before it */
+export async function untilReady(program: Program): Promise<void> {
   let over = false;
-  ended.then(() => {
+  program.ended.then(() => {
     over = true;
   });
-  await eventually('the ready line', () => {
-    if (over) throw new Error(`ended before it was ready:\n${stdout()}\n${stderr()}`);
-    return /^sluice ready: /m.test(stdout());
-  }, 60_000);
-  return program;
+  await eventually(
+    'the ready line',
+    () => {
+      if (over) throw new Error(`ended before it was ready:\n${program.stdout()}\n${program.stderr()}`);
+      return isReady(program);
+    },
+    60_000,
+  );
+}
+
+/** Resolves when no request and no byte of one is inside. */
+export async function untilIdle(program: Program): Promise<void> {
+  await eventually('nothing in flight', async () => {
+    const requests = await program.metric('requests_in_flight');
+    return requests === 0 && (await program.metric('bytes_in_flight')) === 0;
+  });
 }
 
 /** A whole `sluice up` for one body: stopped and removed afterwards, whatever happens. */
 export async function withUp<T>(
-  body: (program: Program) => Promise<T>, extra: Readonly<Record<string, string>> = {},
+  body: (program: Program) => Promise<T>,
+  extra: Readonly<Record<string, string>> = {},
 ): Promise<T> {
   const dataDir = makeTempDir();
   const program = await start('up', await environmentFor(dataDir, extra));
@@ -93,28 +127,47 @@ export async function withUp<T>(
 }
 
 function launch(args: readonly string[], environment: Readonly<Record<string, string>>) {
-  const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SLUICE_')));
-  const child = spawn(SLUICE, args, { env: { ...inherited, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const inherited = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith('SLUICE_')),
+  );
+  const child = spawn(SLUICE, args, {
+    env: { ...inherited, ...environment },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   const out: string[] = [];
   const err: string[] = [];
   child.stdout.setEncoding('utf8').on('data', (text: string) => out.push(text));
   child.stderr.setEncoding('utf8').on('data', (text: string) => err.push(text));
-  const ended = new Promise<Ended>((resolve) => child.once('close', (code, signal) => resolve({ code, signal })));
+  const ended = new Promise<Ended>((resolve) =>
+    child.once('close', (code, signal) => resolve({ code, signal })),
+  );
   return { child, ended, stdout: () => out.join(''), stderr: () => err.join('') };
 }
 
 function view(
-  child: ChildProcess, ended: Promise<Ended>, stdout: () => string, stderr: () => string,
+  child: ChildProcess,
+  ended: Promise<Ended>,
+  stdout: () => string,
+  stderr: () => string,
   environment: Readonly<Record<string, string>>,
 ): Program {
   const portOf = (name: string) => Number(/:(\d+)$/.exec(environment[name] ?? '')?.[1]);
   const httpPort = portOf('SLUICE_HTTP_ADDR');
   const admin = `http://127.0.0.1:${portOf('SLUICE_ADMIN_ADDR')}`;
-  const clickhouse = environment.SLUICE_CLICKHOUSE_URL ??
+  const clickhouse =
+    environment.SLUICE_CLICKHOUSE_URL ??
     `http://127.0.0.1:${environment.SLUICE_EMBEDDED_CLICKHOUSE_HTTP_PORT}`;
   return {
-    pid: child.pid ?? 0, http: `http://127.0.0.1:${httpPort}`, httpPort, grpcPort: portOf('SLUICE_GRPC_ADDR'),
-    admin, clickhouse, environment, ended, stdout, stderr,
+    pid: child.pid ?? 0,
+    http: `http://127.0.0.1:${httpPort}`,
+    httpPort,
+    grpcPort: portOf('SLUICE_GRPC_ADDR'),
+    admin,
+    clickhouse,
+    environment,
+    ended,
+    stdout,
+    stderr,
     end(signal = 'SIGTERM') {
       child.kill(signal);
       return ended;
@@ -125,11 +178,15 @@ function view(
     },
     async rows<Row>(sql: string) {
       const answer = await fetch(`${clickhouse}/?output_format_json_quote_64bit_integers=0`, {
-        method: 'POST', body: `${sql} FORMAT JSONEachRow`,
+        method: 'POST',
+        body: `${sql} FORMAT JSONEachRow`,
       });
       const text = await answer.text();
       if (!answer.ok) throw new Error(`${text}\n${sql}`);
-      return text.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as Row);
+      return text
+        .split('\n')
+        .filter((line) => line !== '')
+        .map((line) => JSON.parse(line) as Row);
     },
   };
 }
@@ -140,7 +197,9 @@ export function sample(text: string, name: string, labels: Readonly<Record<strin
   for (const line of text.split('\n')) {
     const match = /^(\w+)(?:\{(.*)\})? (\S+)$/.exec(line);
     if (match?.[1] !== name) continue;
-    const has = Object.entries(labels).every(([label, value]) => (match[2] ?? '').includes(`${label}="${value}"`));
+    const has = Object.entries(labels).every(([label, value]) =>
+      (match[2] ?? '').includes(`${label}="${value}"`),
+    );
     if (has) sum += Number(match[3]);
   }
   return sum;

@@ -29,7 +29,8 @@ function fixed64(number: number, value: bigint): Buffer {
   return field(number, 1, bytes);
 }
 
-const attribute = (number: number, key: string, value: string) => message(number, text(1, key), message(2, text(1, value)));
+const attribute = (number: number, key: string, value: string) =>
+  message(number, text(1, key), message(2, text(1, value)));
 
 /** ExportTraceServiceRequest with `spans` spans, all different; span ids are `requestNumber` and the span's number. */
 export function tracesRequest(spans: number, requestNumber = 0): Buffer {
@@ -38,10 +39,21 @@ export function tracesRequest(spans: number, requestNumber = 0): Buffer {
     const spanId = Buffer.alloc(8);
     spanId.writeUInt32BE(requestNumber + 1, 0);
     spanId.writeUInt32BE(i + 1, 4);
-    return message(2, message(1, randomBytes(16)), message(2, spanId), text(5, 'test'),
-      fixed64(7, now), fixed64(8, now + 1000n), attribute(9, 'test.number', String(i)));
+    return message(
+      2,
+      message(1, randomBytes(16)),
+      message(2, spanId),
+      text(5, 'test'),
+      fixed64(7, now),
+      fixed64(8, now + 1000n),
+      attribute(9, 'test.number', String(i)),
+    );
   });
-  return message(1, message(1, attribute(1, 'service.name', 'test')), message(2, message(1, text(1, 'scope')), ...list));
+  return message(
+    1,
+    message(1, attribute(1, 'service.name', 'test')),
+    message(2, message(1, text(1, 'scope')), ...list),
+  );
 }
 
 /** ExportLogsServiceRequest with `records` records whose body is `text`. */

@@ -1,6 +1,7 @@
 /**
  * Real services for tests, on free ports and in folders of their own; everything ends with the test.
- * `useX()` at the top of a file or a `describe` gives one service to all of its tests; `withX(body)` one to a body.
+ * `useX()` at the top of a file or a `describe` gives one service to all of its tests; `withX(body)` one to
+ * a body.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -31,7 +32,10 @@ export async function withTempDir<T>(body: (dir: string) => Promise<T> | T): Pro
   }
 }
 
-/** Below the range that the system takes the ports of outgoing connections from, so that none of those gets in between. */
+/**
+ * Below the range that the system takes the ports of outgoing connections from, so that none of those gets
+ * in between.
+ */
 const PORT_FIRST = 12_000;
 const PORT_COUNT = 20_000;
 const given = new Set<number>();
@@ -66,7 +70,10 @@ export interface TestClickHouse extends TestService {
   readonly httpPort: number;
   readonly tcpPort: number;
   readonly dataDir: string;
-  /** Runs one statement, with `body` (rows to insert) if given; the answer's text, or an Error with ClickHouse's. */
+  /**
+   * Runs one statement, with `body` (rows to insert) if given; the answer's text, or an Error with
+   * ClickHouse's.
+   */
   query(sql: string, params?: Record<string, string>, body?: string | Uint8Array): Promise<string>;
   /** The same for a SELECT, as objects. UInt64 and Int64 are strings, as JSON has no room for them. */
   rows<Row = Record<string, unknown>>(sql: string): Promise<Row[]>;
@@ -154,12 +161,18 @@ export async function withRedis<T>(
   }
 }
 
-/** One ClickHouse for all tests of the file or `describe` that calls this; use what it returns inside of tests only. */
+/**
+ * One ClickHouse for all tests of the file or `describe` that calls this; use what it returns inside of
+ * tests only.
+ */
 export function useClickHouse(options: Partial<EmbeddedClickHouseOptions> = {}): TestClickHouse {
   return useService(() => startClickHouse(options));
 }
 
-/** One Redis for all tests of the file or `describe` that calls this; use what it returns inside of tests only. */
+/**
+ * One Redis for all tests of the file or `describe` that calls this; use what it returns inside of tests
+ * only.
+ */
 export function useRedis(options: Partial<EmbeddedRedisOptions> = {}): TestRedis {
   return useService(() => startRedis(options));
 }

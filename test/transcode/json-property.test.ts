@@ -1,6 +1,6 @@
 /**
- * Goal: any request, written as JSON in any of the ways that senders may choose, becomes that request; any damage to it is
- * refused as JSON.parse would refuse it, or understood as JSON.parse would understand it.
+ * Goal: any request, written as JSON in any of the ways that senders may choose, becomes that request; any
+ * damage to it is refused as JSON.parse would refuse it, or understood as JSON.parse would understand it.
  */
 import { describe, expect, test } from 'vitest';
 import { type Field, type Fields, MESSAGES, type MessageName, REQUESTS } from '../../proto/fields.ts';
@@ -13,8 +13,34 @@ import { bodyOf, isJson, readVectors } from '../support/otlp.ts';
 
 const NESTING_MAX = 64;
 const HEX_FIELDS = new Set(['traceId', 'spanId', 'parentSpanId']);
-const TEXTS = ['', 'GET', 'http.route', '/a"b\\c', 'žluť', '😀', '\u0000\u001f\u007f', 'x'.repeat(127), 'y'.repeat(128), 'tab\tnewline\n'];
-const DOUBLES = [0, -0, 1, 1.5, -2.25, 0.1, 1e21, 1e-7, 5e-324, 123456789.125, Number.MAX_VALUE, Number.NaN, Infinity, -Infinity];
+const TEXTS = [
+  '',
+  'GET',
+  'http.route',
+  '/a"b\\c',
+  'žluť',
+  '😀',
+  '\u0000\u001f\u007f',
+  'x'.repeat(127),
+  'y'.repeat(128),
+  'tab\tnewline\n',
+];
+const DOUBLES = [
+  0,
+  -0,
+  1,
+  1.5,
+  -2.25,
+  0.1,
+  1e21,
+  1e-7,
+  5e-324,
+  123456789.125,
+  Number.MAX_VALUE,
+  Number.NaN,
+  Infinity,
+  -Infinity,
+];
 
 const binary = (text: string) => Buffer.from(text).toString('latin1');
 const text = (latin1: string) => Buffer.from(latin1, 'latin1').toString();
@@ -30,7 +56,9 @@ function randomScalar(name: string, type: Field['type'], random: Random): Value 
     case 'string':
       return binary(random.pick(TEXTS));
     case 'bytes':
-      return String.fromCharCode(...Array.from({ length: HEX_FIELDS.has(name) ? 8 : random.int(40) }, () => random.int(256)));
+      return String.fromCharCode(
+        ...Array.from({ length: HEX_FIELDS.has(name) ? 8 : random.int(40) }, () => random.int(256)),
+      );
     case 'bool':
       return random.chance(0.5);
     case 'double':
@@ -58,14 +86,18 @@ function randomMessage(type: MessageName, random: Random, room: number): Message
   const message: Message = {};
   const fields = Object.entries(MESSAGES[type] as Fields);
   const chosen = new Map<string, string>();
-  for (const [name, { oneof }] of fields) if (oneof !== undefined && random.chance(0.5)) chosen.set(oneof, name);
+  for (const [name, { oneof }] of fields)
+    if (oneof !== undefined && random.chance(0.5)) chosen.set(oneof, name);
   for (const [name, field] of fields) {
     if (field.oneof !== undefined ? chosen.get(field.oneof) !== name : random.chance(0.3)) continue;
     const one = (): Value =>
-      isMessage(field.type) ? randomMessage(field.type, random, room - 1) : randomScalar(name, field.type, random);
+      isMessage(field.type)
+        ? randomMessage(field.type, random, room - 1)
+        : randomScalar(name, field.type, random);
     if (room <= 0 && isMessage(field.type)) continue;
     if (!field.repeated) message[name] = one();
-    else if (random.chance(0.8)) message[name] = Array.from({ length: 1 + random.int(room > 6 ? 2 : 3) }, one);
+    else if (random.chance(0.8))
+      message[name] = Array.from({ length: 1 + random.int(room > 6 ? 2 : 3) }, one);
   }
   return message;
 }
@@ -117,7 +149,9 @@ function writeNumber(value: number | bigint, type: Field['type'], { random, ints
 
 function writeValue(name: string, type: Field['type'], value: Value, style: Style): string {
   if (Array.isArray(value)) {
-    const items = value.map((item: Value) => `${space(style)}${writeValue(name, type, item, style)}${space(style)}`);
+    const items = value.map(
+      (item: Value) => `${space(style)}${writeValue(name, type, item, style)}${space(style)}`,
+    );
     return `[${items.join(',')}]`;
   }
   if (isMessage(type)) return writeMessage(type, value as Message, style);
@@ -191,7 +225,8 @@ describe('damage', () => {
       if (isObject) expect(error.message).not.toMatch(/^the JSON text needs/);
       return;
     }
-    if (tree === undefined) throw new Error(`accepted what is no JSON: ${Buffer.from(json).toString('latin1')}`);
+    if (tree === undefined)
+      throw new Error(`accepted what is no JSON: ${Buffer.from(json).toString('latin1')}`);
     decode(REQUESTS[signal], bytes);
   }
 
@@ -206,16 +241,46 @@ describe('damage', () => {
 
   test('bytes changed, removed, doubled and put in', () => {
     const random = seededRandom(7);
-    const INSERTS = ['"', '\\', ',', ':', '{', '}', '[', ']', 'null', '1e5', '-', '0', '\\u', '\0', '\xff', ' ', '\n', '{}', '""'];
+    const INSERTS = [
+      '"',
+      '\\',
+      ',',
+      ':',
+      '{',
+      '}',
+      '[',
+      ']',
+      'null',
+      '1e5',
+      '-',
+      '0',
+      '\\u',
+      '\0',
+      '\xff',
+      ' ',
+      '\n',
+      '{}',
+      '""',
+    ];
     for (let round = 0; round < 6000; round++) {
       const { signal, json } = random.pick(bodies);
       const at = random.int(json.length);
       const to = Math.min(json.length, at + random.int(12));
       const damaged = random.pick([
-        () => Buffer.concat([json.subarray(0, at), Buffer.from([(json[at] ?? 0) ^ (1 << random.int(8))]), json.subarray(at + 1)]),
+        () =>
+          Buffer.concat([
+            json.subarray(0, at),
+            Buffer.from([(json[at] ?? 0) ^ (1 << random.int(8))]),
+            json.subarray(at + 1),
+          ]),
         () => Buffer.concat([json.subarray(0, at), json.subarray(to)]),
         () => Buffer.concat([json.subarray(0, to), json.subarray(at)]),
-        () => Buffer.concat([json.subarray(0, at), Buffer.from(random.pick(INSERTS), 'latin1'), json.subarray(at)]),
+        () =>
+          Buffer.concat([
+            json.subarray(0, at),
+            Buffer.from(random.pick(INSERTS), 'latin1'),
+            json.subarray(at),
+          ]),
       ])();
       check(signal, damaged);
     }

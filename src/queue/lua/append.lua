@@ -2,11 +2,12 @@
 --
 -- KEYS: 1 prefix
 -- ARGV: 1 id base (unique for ever; sealed batches get it with a suffix), 2 signal, 3 rows of all fragments,
---       4 rows bound, 5 bytes bound, 6 age bound in ms, then three for each fragment: '<table>:<layout>', rows, payload
--- A batch is sealed before a fragment that would take it over rows or bytes (a fragment that is larger by itself makes
--- a batch of its own), and after a fragment with which it reaches rows, bytes or age.
--- Answers: see answer(). All or nothing: the first write is one that Redis refuses when it is out of memory, so a
--- refusal comes before anything has changed.
+--       4 rows bound, 5 bytes bound, 6 age bound in ms, then three for each fragment: '<table>:<layout>',
+--       rows, payload
+-- A batch is sealed before a fragment that would take it over rows or bytes (a fragment that is larger by
+-- itself makes a batch of its own), and after a fragment with which it reaches rows, bytes or age.
+-- Answers: see answer(). All or nothing: the first write is one that Redis refuses when it is out of memory,
+-- so a refusal comes before anything has changed.
 
 local signal, total_rows = ARGV[2], ARGV[3]
 local rows_max, bytes_max, age_max = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])

@@ -6,7 +6,8 @@
 --   batch:<id>            list   fragments of a sealed batch (dead letters too)
 --   sealed                zset   id -> sealed at, ms
 --   meta                  hash   id -> description, for sealed batches and dead letters
---   counts                hash   accepted|written|waiting|dead:<signal> rows, newest:<signal> ms, bytes, deadBytes
+--   counts                hash   accepted|written|waiting|dead:<signal> rows, newest:<signal> ms,
+--                                bytes, deadBytes
 --   dead                  hash   id -> why, JSON
 -- Times are Redis' own clock, so that gateways needn't agree on theirs.
 
@@ -19,8 +20,9 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Ends an open batch: it gets its id, and its composition never changes again. A list that is gone (somebody deleted
--- it) is sealed all the same: the writer then misses fragments, says so, and the rows stay accounted for.
+-- Ends an open batch: it gets its id, and its composition never changes again. A list that is gone (somebody
+-- deleted it) is sealed all the same: the writer then misses fragments, says so, and the rows stay accounted
+-- for.
 local function seal(open, rows, bytes, fragments, newest, now)
   local id = id_base .. '-' .. (#sealed / 2)
   local list = prefix .. 'open:' .. open
@@ -28,14 +30,15 @@ local function seal(open, rows, bytes, fragments, newest, now)
   redis.call('DEL', list .. ':meta')
   redis.call('ZREM', prefix .. 'open', open)
   redis.call('ZADD', prefix .. 'sealed', now, id)
-  local description = string.format('%s %.0f %.0f %.0f %.0f %.0f', open:gsub(':', ' '), rows, bytes, fragments, now, newest)
+  local figures = string.format('%.0f %.0f %.0f %.0f %.0f', rows, bytes, fragments, now, newest)
+  local description = open:gsub(':', ' ') .. ' ' .. figures
   redis.call('HSET', prefix .. 'meta', id, description)
   sealed[#sealed + 1] = id
   sealed[#sealed + 1] = description
 end
 
--- What append and seal_due answer: { bytes that batches and dead letters take, age of the oldest open batch in ms or
--- -1 when none is open, id, description, id, description … of what was sealed }.
+-- What append and seal_due answer: { bytes that batches and dead letters take, age of the oldest open batch
+-- in ms or -1 when none is open, id, description, id, description … of what was sealed }.
 local function answer(now)
   local counts = redis.call('HMGET', prefix .. 'counts', 'bytes', 'deadBytes')
   local oldest = redis.call('ZRANGE', prefix .. 'open', 0, 0, 'WITHSCORES')

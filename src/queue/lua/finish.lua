@@ -2,9 +2,9 @@
 --
 -- KEYS: 1 prefix
 -- ARGV: 1 id, 2 signal, 3 rows, 4 bytes, 5 when its newest fragment came, ms
--- Answers 1, or 0 when the batch was removed or buried before: then nothing changes.
--- ZREM comes first because it is never refused for want of memory; after a first write the others aren't either.
--- So a full Redis can be emptied.
+-- Answers 1, or 0 when the batch was removed or buried before: then nothing changes. ZREM comes first because
+-- it is never refused for want of memory; after a first write the others aren't either. So a full Redis can
+-- be emptied.
 
 local prefix, id, signal = KEYS[1], ARGV[1], ARGV[2]
 local rows, bytes, newest = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])

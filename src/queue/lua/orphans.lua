@@ -3,7 +3,8 @@
 -- KEYS: 1 prefix
 -- ARGV: 1 what stands before the id in a job's key, 2 how long ago a batch must have been sealed, ms,
 --       3 offset of the page, 4 its length
--- Answers { how many were looked at, id, description, id, description … of those without a job }. Changes nothing.
+-- Answers { how many were looked at, id, description, id, description … of those without a job }.
+-- Changes nothing.
 
 local prefix, job_prefix = KEYS[1], ARGV[1]
 local time = redis.call('TIME')

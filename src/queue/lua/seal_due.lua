@@ -1,4 +1,4 @@
--- Seals the open batches that have collected for as long as the age bound, for when no further traffic does it.
+-- Seals the open batches that have reached the age bound, for when no further traffic does it.
 --
 -- KEYS: 1 prefix
 -- ARGV: 1 id base (unique for ever), 2 age bound in ms
@@ -6,7 +6,8 @@
 
 local now = now_ms()
 for _, open in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'open', '-inf', now - ARGV[2])) do
-  local meta = redis.call('HMGET', prefix .. 'open:' .. open .. ':meta', 'rows', 'bytes', 'fragments', 'newest')
+  local meta_key = prefix .. 'open:' .. open .. ':meta'
+  local meta = redis.call('HMGET', meta_key, 'rows', 'bytes', 'fragments', 'newest')
   seal(open, meta[1] or 0, meta[2] or 0, meta[3] or 0, meta[4] or now, now)
 end
 return answer(now)
