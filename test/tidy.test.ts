@@ -32,6 +32,8 @@ const FLOORS: Readonly<Record<string, number>> = {
 const NEIGHBOURS: Readonly<Record<string, readonly string[]>> = { topology: ['clickhouse'] };
 const FILE_LINES_MAX = 400;
 const LINE_LENGTH_MAX = 110;
+/** Tables of data, a row a line: easier to read long than wrapped. */
+const TABLES = ['src/config/definitions.ts', 'src/metrics/instruments.ts'];
 
 function filesBelow(folder: string, ending: string): string[] {
   return readdirSync(folder, { recursive: true, encoding: 'utf8' })
@@ -84,7 +86,9 @@ describe('files', () => {
     expect(long.map((path) => relative(ROOT, path))).toEqual([]);
   });
   test(`no line of src is longer than ${LINE_LENGTH_MAX} characters`, () => {
-    const long = sources.flatMap((path) =>
+    const long = sources
+      .filter((path) => !TABLES.includes(relative(ROOT, path)))
+      .flatMap((path) =>
       textOf(path)
         .split('\n')
         .flatMap((line, i) => (line.length > LINE_LENGTH_MAX ? [`${relative(ROOT, path)}:${i + 1}`] : [])),

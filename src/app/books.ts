@@ -70,7 +70,8 @@ export class Books {
     const refusing = bytes >= this.#bytesMax;
     if (refusing !== this.#refusing) this.#turn(refusing, bytes);
     if (!refusing) return undefined;
-    const message = `${bytes} bytes wait to be written, the limit is ${this.#bytesMax} (SLUICE_QUEUE_BYTES_MAX); come back later`;
+    const limit = `the limit is ${this.#bytesMax} (SLUICE_QUEUE_BYTES_MAX)`;
+    const message = `${bytes} bytes wait to be written, ${limit}; come back later`;
     return later('queue_full', message, RETRY_AFTER_MS * (1 + 2 * Math.random()));
   }
 

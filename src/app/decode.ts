@@ -51,5 +51,6 @@ export function malformed(request: EncodedRequest, error: Malformed): Decoded & 
 }
 
 export function tooLargeMessage(bytesMax: number): string {
-  return `the request is larger than ${bytesMax} bytes after decompression (SLUICE_REQUEST_BYTES_MAX); send smaller batches`;
+  const limit = `${bytesMax} bytes after decompression (SLUICE_REQUEST_BYTES_MAX)`;
+  return `the request is larger than ${limit}; send smaller batches`;
 }

@@ -35,7 +35,8 @@ export class LargeLane {
    */
   take(request: EncodedRequest): Promise<LaneAnswer> {
     clearTimeout(this.#quiet);
-    const worker = (this.#worker ??= this.#start());
+    this.#worker ??= this.#start();
+    const worker = this.#worker;
     const id = ++this.#lastId;
     const body = request.body.slice() as Uint8Array<ArrayBuffer>;
     const { signal, format, encoding } = request;

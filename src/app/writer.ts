@@ -3,6 +3,7 @@
  * Start reading here: it knows nothing of gateways but what they left in Redis.
  */
 import { createClickHouse } from '../clickhouse/client.ts';
+import type { SealedBatch } from '../model/batch.ts';
 import type { BatchStore } from '../queue/batch-store.ts';
 import { type JobQueue, JobWorker } from '../queue/jobs.ts';
 import { Sweep } from '../queue/sweep.ts';
@@ -27,7 +28,8 @@ export function startWriter(context: RoleContext, store: BatchStore, jobs: JobQu
     instruments,
     logger,
   });
-  const worker = new JobWorker({ ...settings, shard: SHARD, handle: (batch) => writer.write(batch), logger });
+  const handle = (batch: SealedBatch) => writer.write(batch);
+  const worker = new JobWorker({ ...settings, shard: SHARD, store, handle, logger });
   // Together: jobs whose inserts are broken off after half of the time are handed back in the other half.
   lifecycle.add('inserts', async (msMax) => {
     await Promise.all([worker.close(msMax), writer.stop(msMax / 2)]);

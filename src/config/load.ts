@@ -134,12 +134,14 @@ function checkTogether(settings: Settings): void {
   if (receive.bytesInFlightMax < receive.requestBytesMax + GRPC_PREFIX_BYTES) {
     throw new ConfigurationError(
       `SLUICE_RECEIVE_BYTES_IN_FLIGHT_MAX: ${receive.bytesInFlightMax} is below SLUICE_REQUEST_BYTES_MAX ` +
-        `(${receive.requestBytesMax}), so the largest request could never be taken; wanted: at least ${GRPC_PREFIX_BYTES} bytes more`,
+        `(${receive.requestBytesMax}), so the largest request could never be taken; ` +
+        `wanted: at least ${GRPC_PREFIX_BYTES} bytes more`,
     );
   }
   if (write.retryMsMin > write.retryMsMax) {
     throw new ConfigurationError(
-      `SLUICE_WRITE_RETRY_MS_MIN: ${write.retryMsMin} is above SLUICE_WRITE_RETRY_MS_MAX (${write.retryMsMax})`,
+      `SLUICE_WRITE_RETRY_MS_MIN: ${write.retryMsMin} is above ` +
+        `SLUICE_WRITE_RETRY_MS_MAX (${write.retryMsMax})`,
     );
   }
 }

@@ -69,7 +69,11 @@ export interface Settings {
     /** How often sealed batches without a job are looked for. */
     readonly sweepMs: number;
   };
-  readonly retention: { readonly tracesDays: number; readonly logsDays: number; readonly metricsDays: number };
+  readonly retention: {
+    readonly tracesDays: number;
+    readonly logsDays: number;
+    readonly metricsDays: number;
+  };
   readonly migrations: { readonly dir: string };
   readonly embedded: {
     readonly dataDir: string;

@@ -70,9 +70,11 @@ export function judgeRedis(facts: RedisFacts, durability: Durability): RedisFind
     );
   }
   if (!facts.appendonly) {
-    refuse(
-      `Redis' appendonly is no, but durability is ${durability}: acknowledged data would be gone with it. ` +
-        'Wanted is yes (CONFIG SET appendonly yes)',
+    // `everysec` is what one gets without asking; whoever asks for more must get it.
+    const say = durability === 'everysec' ? warn : refuse;
+    say(
+      `Redis' appendonly is no, but durability is ${durability}: what is acknowledged would not survive a ` +
+        'restart of Redis. Wanted is yes (CONFIG SET appendonly yes)',
     );
   }
   if (durability === 'always' && facts.appendfsync !== 'always') {

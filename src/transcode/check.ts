@@ -1,7 +1,7 @@
 /**
- * Walks messages that are read but not stored: members of a oneof that a later one replaces, values of keys that come
- * again, values nested too deep. A request with an error in them is malformed all the same. Without recursion: how deep
- * they are nested is up to the sender.
+ * Walks messages that are read but not stored: members of a oneof that a later one replaces, values of keys
+ * that come again, values nested too deep. A request with an error in them is malformed all the same. Without
+ * recursion: how deep they are nested is up to the sender.
  */
 import { Bytes } from './bytes.ts';
 import { PACKED_UNEVEN } from './codes.ts';

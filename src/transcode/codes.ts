@@ -1,7 +1,5 @@
 /**
- * Numbers that the shared text of the transcoder and its host agree on. Plain constants: this file is
- * TypeScript and AssemblyScript at once, like everything in this room but host.ts, engine.ts, open-blocks.ts,
- * tables.ts, json.ts (host only) and the two forms of memory.
+ * Numbers that the shared text of the transcoder (entry.ts says what that is) and its host agree on.
  */
 
 // Why a request can't be decoded: the text of each stands in host.ts.

@@ -34,8 +34,8 @@ export interface Engine {
  * same.
  * @throws Fault `transcoder_not_built` (not retried) when the wasm module isn't there or is no such module.
  */
-export async function loadEngine(name: EngineName): Promise<() => Engine> {
-  return name === 'wasm' ? loadWasm() : loadPlain();
+export async function loadEngine(name: EngineName, wasm: URL = WASM): Promise<() => Engine> {
+  return name === 'wasm' ? loadWasm(wasm) : loadPlain();
 }
 
 function writeTexts(engine: Engine): Engine {
@@ -52,17 +52,17 @@ async function loadPlain(): Promise<() => Engine> {
   return () => engine;
 }
 
-async function compile(): Promise<WebAssembly.Module> {
+async function compile(wasm: URL): Promise<WebAssembly.Module> {
   try {
-    return await WebAssembly.compile(await readFile(WASM));
+    return await WebAssembly.compile(await readFile(wasm));
   } catch (error) {
     const message = `the transcoder can't be loaded: 'npm run build' makes it (${messageOf(error)})`;
     throw new Fault('transcoder_not_built', 'never', message, { cause: error });
   }
 }
 
-async function loadWasm(): Promise<() => Engine> {
-  const module = await compile();
+async function loadWasm(wasm: URL): Promise<() => Engine> {
+  const module = await compile(wasm);
   return () => instantiate(module);
 }
 

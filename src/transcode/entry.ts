@@ -1,11 +1,21 @@
 /**
  * What the host calls: the exports of the WebAssembly module, and of the plain engine. A handle is the open
  * blocks of one signal; addresses lie in the engine's memory and move with it.
+ *
+ * Everything that is imported from here on is one text for two languages, TypeScript (the plain engine) and
+ * AssemblyScript (the wasm engine). What that asks of it:
+ * - 64-bit numbers never stand in variables: they are moved by address, or as two halves of u32.
+ * - What the languages do differently (overflow, division, loads and stores) is left to memory.ts and its
+ *   twin memory.as.ts; u32 is compared, added and shifted only where both agree.
+ * - No strings, closures, exceptions, object literals or unions. Functions that give back two things leave
+ *   the second in a global (POS, HIGH, MEMBER and so on): take it before the next call.
+ * - `// @inline` before a function is a decorator of AssemblyScript, and a comment otherwise.
+ * - No object per record: an object here lives as long as the open blocks.
  */
-import type { SignalBlocks } from './signal-blocks.ts';
 import { SIGNAL_LOGS, SIGNAL_TRACES } from './codes.ts';
 import { Logs } from './logs.ts';
 import { Metrics } from './metrics.ts';
+import type { SignalBlocks } from './signal-blocks.ts';
 import { COUNTS } from './tally.ts';
 import { TEXTS } from './texts.ts';
 import { Traces } from './traces.ts';
@@ -16,7 +26,7 @@ function at(handle: u32): SignalBlocks {
   return opened[handle] as SignalBlocks;
 }
 
-/** New open blocks of a signal (SIGNAL_… of codes.ts): their handle. */
+/** New open blocks of a signal (SIGNAL_… of codes.ts), for good: their handle. */
 export function open(signal: u32, nestingMax: u32): u32 {
   if (signal === SIGNAL_TRACES) opened.push(new Traces(nestingMax));
   else if (signal === SIGNAL_LOGS) opened.push(new Logs(nestingMax));

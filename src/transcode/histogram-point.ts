@@ -89,7 +89,7 @@ function checkBuckets(counts: u32, bounds: NumbersColumn): void {
   const first = bounds.begun();
   for (let i: u32 = 0; i < n; i++) {
     const bound = loadDouble(first + (i << 3));
-    const rises = i === 0 || bound > loadDouble(first + ((i - 1) << 3));
-    if (isNaN(bound) || !rises) reject(HISTOGRAM_BOUNDS_UNSORTED);
+    const rises = i === 0 ? bound >= -Infinity : bound > loadDouble(first + ((i - 1) << 3));
+    if (!rises) reject(HISTOGRAM_BOUNDS_UNSORTED);
   }
 }

@@ -16,18 +16,18 @@ const MESSAGES: ReadonlyMap<number, string> = new Map([
   [codes.GROUPS_TOO_DEEP, 'unknown groups are nested too deep'],
   [codes.PACKED_UNEVEN, 'a packed field holds no whole number of values'],
   [codes.TOO_MANY_PIECES, 'submessages are sent in too many pieces to be merged'],
-  [codes.ROWS_TOO_LARGE, 'the rows of this request would be too large: its resource or scope is repeated too often'],
+  [codes.ROWS_TOO_LARGE, 'the rows would be too large: resource and scope are stored with each of them'],
 ]);
 
 /**
  * Leaves the transcoder through all of its frames; the open blocks have to be rolled back then.
- * @throws Malformed with the offset in the request; Fault `transcoder_memory` (not retried: no other gateway
- *   has more) when the arena can't grow.
+ * @throws Malformed with the offset in the request; Fault `transcoder_memory` when the arena can't grow
+ *   (retried: closing the open blocks makes room).
  */
 export function raise(code: number, byteOffset: number): never {
   const message = MESSAGES.get(code);
-  if (message === undefined) throw new Fault('transcoder_memory', 'never', 'the transcoder has no memory left');
-  throw new Malformed(message, byteOffset);
+  if (message !== undefined) throw new Malformed(message, byteOffset);
+  throw new Fault('transcoder_memory', 'here', 'the transcoder has no memory left');
 }
 
 /**

@@ -5,7 +5,8 @@
  * UTF-8 stay as they are.
  */
 import {
-  ARRAY, BOOL, BYTES, DOUBLE, INT, LIST, MEMBER, MEMBER_AT, MEMBER_END, STRING, checkNested, isTrue, readMember,
+  ARRAY, BOOL, BYTES, DOUBLE, INT, LIST, MEMBER, MEMBER_AT, MEMBER_END, STRING, checkNested, isTrue,
+  readMember,
 } from './any-value.ts';
 import { Bytes } from './bytes.ts';
 import { ANY_VALUE, check } from './check.ts';
@@ -158,8 +159,7 @@ function writeString(p: u32, n: u32, out: Bytes): void {
   let plain = p;
   while (p < end) {
     const byte: u32 = load8(p);
-    const special = byte < 32 || byte === QUOTE || byte === BACKSLASH || (byte === 0xe2 && isLineSeparator(p, end));
-    if (!special) {
+    if (!isSpecial(byte) && !(byte === 0xe2 && isLineSeparator(p, end))) {
       p++;
       continue;
     }
@@ -169,6 +169,10 @@ function writeString(p: u32, n: u32, out: Bytes): void {
   }
   out.putRaw(plain, end - plain);
   out.put8(QUOTE);
+}
+
+function isSpecial(byte: u32): boolean {
+  return byte < 32 || byte === QUOTE || byte === BACKSLASH;
 }
 
 /** U+2028 or U+2029, which end a line in JavaScript: e2 80 a8, e2 80 a9. */

@@ -207,7 +207,8 @@ export function narrow(to: u32, from: u32, n: u32, width: u32): void {
     for (let i: u32 = 0; i < n; i += 16) {
       const first = v128.narrow<i32>(v128.load(from), v128.load(from, 16));
       const second = v128.narrow<i32>(v128.load(from, 32), v128.load(from, 48));
-      v128.store(to + i, v128.narrow<i16>(first, second));
+      // Unsigned in this step, or ids from 128 on would end at 127.
+      v128.store(to + i, v128.narrow<u16>(first, second));
       from += 64;
     }
   } else if (width === 1) {

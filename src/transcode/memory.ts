@@ -179,9 +179,13 @@ export function hexId(to: u32, from: u32, n: u32): void {
 /** Writes `n` ids of 4 bytes as ids of 1 << width bytes. */
 export function narrow(to: u32, from: u32, n: u32, width: u32): void {
   const v = view;
-  if (width === 0) for (let i = 0; i < n; i++) bytes[to + i] = bytes[from + 4 * i] as number;
-  else if (width === 1) for (let i = 0; i < n; i++) v.setUint16(to + 2 * i, v.getUint16(from + 4 * i, true), true);
-  else bytes.copyWithin(to, from, from + 4 * n);
+  if (width === 0) {
+    for (let i = 0; i < n; i++) bytes[to + i] = bytes[from + 4 * i] as number;
+  } else if (width === 1) {
+    for (let i = 0; i < n; i++) v.setUint16(to + 2 * i, v.getUint16(from + 4 * i, true), true);
+  } else {
+    bytes.copyWithin(to, from, from + 4 * n);
+  }
 }
 
 /** end - start of two unsigned 64-bit numbers, 0 where end is before start. */
@@ -248,8 +252,8 @@ function ascii(to: number, string: string): number {
 }
 
 /**
- * The text of the double at `p` (doubleText in host.ts), at most 26 bytes; how many there are. A double that is the
- * nearest one to a decimal of at most 15 digits has that as its shortest text: this is seen without looking for it.
+ * The text of the double at `p` (doubleText in host.ts), at most 26 bytes; how many there are. A double that
+ * is the nearest one to a decimal of at most 15 digits has that as its shortest text: no search is needed.
  */
 export function decimalDouble(to: u32, p: u32): u32 {
   const value = view.getFloat64(p, true);
@@ -271,7 +275,8 @@ function fraction(to: number, scaled: number, scale: number, places: number): nu
   const whole = Math.floor(rest / scale);
   rest -= whole * scale;
   at += digits(at, whole);
-  // The digits after the point, with a 1 before them that keeps the zeros they begin with; the point replaces it.
+  // The digits after the point, with a 1 before them that keeps the zeros they begin with, until the point
+  // takes its place.
   digits(at, rest + scale);
   bytes[at] = 46;
   let end = at + places + 1;

@@ -12,6 +12,7 @@ export const SUMMARY: u32 = 90;
 /** In each of them: the points. */
 export const POINT: u32 = 10;
 
+/** What `check` calls the member with a tag. */
 function dataKind(tag: u32): u32 {
   switch (tag) {
     case HISTOGRAM:

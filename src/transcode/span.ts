@@ -2,7 +2,9 @@
  * One Span of opentelemetry.proto.trace.v1, read: where its fields are. Its lists go into the block at once.
  */
 import { putAttribute } from './attributes.ts';
-import { LINK_ID_INVALID, PARENT_SPAN_ID_INVALID, SPAN_ID_INVALID, TIME_OUT_OF_RANGE, TRACE_ID_INVALID } from './codes.ts';
+import {
+  LINK_ID_INVALID, PARENT_SPAN_ID_INVALID, SPAN_ID_INVALID, TIME_OUT_OF_RANGE, TRACE_ID_INVALID,
+} from './codes.ts';
 import { SPAN_ID_SIZE, TRACE_ID_SIZE, isPossibleId, isTimeInRange, isValidId, putId } from './ids.ts';
 import { reject } from './tally.ts';
 import { ZERO } from './texts.ts';

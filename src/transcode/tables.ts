@@ -101,13 +101,15 @@ export const COLUMNS: Readonly<Record<Table, readonly ColumnType[]>> = {
   ],
   otel_metrics_histogram: [
     ...METRIC, ...EXEMPLARS, ...COUNT_AND_SUM,
-    column('BucketCounts', 'Array(UInt64)'), column('ExplicitBounds', 'Array(Float64)'), ...EXTREMES, TEMPORALITY,
+    column('BucketCounts', 'Array(UInt64)'), column('ExplicitBounds', 'Array(Float64)'),
+    ...EXTREMES, TEMPORALITY,
   ],
   otel_metrics_exponential_histogram: [
     ...METRIC, ...EXEMPLARS, ...COUNT_AND_SUM,
     column('Scale', 'Int32'), column('ZeroCount', 'UInt64'),
     column('PositiveOffset', 'Int32'), column('PositiveBucketCounts', 'Array(UInt64)'),
-    column('NegativeOffset', 'Int32'), column('NegativeBucketCounts', 'Array(UInt64)'), ...EXTREMES, TEMPORALITY,
+    column('NegativeOffset', 'Int32'), column('NegativeBucketCounts', 'Array(UInt64)'),
+    ...EXTREMES, TEMPORALITY,
   ],
   otel_metrics_summary: [
     ...METRIC, ...COUNT_AND_SUM,

@@ -193,7 +193,8 @@ export class TraceBlock extends TableBlock {
     if (this.resourceEntered !== resource.generation) {
       this.resourceEntered = resource.generation;
       this.resources.begin(this.rows);
-      this.resourceBytes = resource.writeService(this.service) + resource.attributes.write(this.resourceAttributes);
+      this.resourceBytes = resource.writeService(this.service)
+        + resource.attributes.write(this.resourceAttributes);
     }
     this.scopeEntered = scope.generation;
     this.scopes.begin(this.rows);

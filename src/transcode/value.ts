@@ -3,7 +3,9 @@
  * integers in decimal, doubles in the shortest form that reads back, bytes as standard base64, arrays and
  * key-value lists as JSON (json-text.ts), an empty value as the empty string.
  */
-import { BOOL, BYTES, DOUBLE, INT, MEMBER, MEMBER_AT, MEMBER_END, STRING, isTrue, readMember } from './any-value.ts';
+import {
+  BOOL, BYTES, DOUBLE, INT, MEMBER, MEMBER_AT, MEMBER_END, STRING, isTrue, readMember,
+} from './any-value.ts';
 import { Bytes } from './bytes.ts';
 import { TEXT_FALSE, TEXT_TRUE } from './codes.ts';
 import { writeBase64, writeNested } from './json-text.ts';

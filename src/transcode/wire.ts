@@ -6,8 +6,8 @@
  */
 import type { Bytes } from './bytes.ts';
 import {
-  CUT_SHORT, FIELD_NUMBER_INVALID, GROUPS_TOO_DEEP, GROUP_UNMATCHED, LENGTH_TOO_LARGE, PACKED_UNEVEN, TOO_MANY_PIECES,
-  VARINT_TOO_LONG, WIRE_TYPE_UNKNOWN,
+  CUT_SHORT, FIELD_NUMBER_INVALID, GROUPS_TOO_DEEP, GROUP_UNMATCHED, LENGTH_TOO_LARGE, PACKED_UNEVEN,
+  TOO_MANY_PIECES, VARINT_TOO_LONG, WIRE_TYPE_UNKNOWN,
 } from './codes.ts';
 import { alloc, copy, fail, load32, load8, release, store32, zero } from './memory.ts';
 
@@ -232,7 +232,7 @@ export function gather(start: u32, end: u32, tag: u32): u32 {
   return first;
 }
 
-/** Proves that the fields of a message fill it: a piece must not end within a field that the next piece continues. */
+/** Proves that fields fill a message: a piece must not end within a field that the next one continues. */
 function skipAll(p: u32, end: u32): void {
   while (p < end) {
     const tag = readTag(p, end);

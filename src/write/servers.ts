@@ -44,8 +44,8 @@ export class Servers {
     } catch (error) {
       entry.probed = undefined;
       // Whatever a server says before it has seen a batch is no reason to give a batch up.
-      if (error instanceof Fault) throw new Fault(error.code, later(error.retry), error.message, { cause: error });
-      throw error;
+      if (!(error instanceof Fault)) throw error;
+      throw new Fault(error.code, later(error.retry), error.message, { cause: error });
     }
   }
 

@@ -93,7 +93,7 @@ it('rejects an append whose answer is cut off, although it may be stored', async
 
 it('rejects an append that takes too long', async () => {
   const server = await start();
-  const store = await open(server, server.port, 100);
+  const store = await open(server, server.port, 500);
   server.signal('SIGSTOP');
   try {
     await expect(append(store, fragment(1))).rejects.toMatchObject({ code: 'redis_unavailable' });

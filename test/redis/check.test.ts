@@ -23,7 +23,13 @@ describe('judgeRedis', () => {
     ['an old one', { version: '6.2.14' }, 'everysec', [['warn', '6.2.14']]],
     ['eviction', { maxmemoryPolicy: 'allkeys-lru' }, 'everysec', [['refuse', 'allkeys-lru']]],
     ['a hidden policy', { maxmemoryPolicy: undefined }, 'everysec', [['warn', 'maxmemory-policy']]],
-    ['no AOF', { appendonly: false }, 'everysec', [['refuse', 'appendonly']]],
+    ['no AOF', { appendonly: false }, 'everysec', [['warn', 'appendonly']]],
+    [
+      'no AOF where always is promised',
+      { appendonly: false, appendfsync: 'always' },
+      'always',
+      [['refuse', 'appendonly']],
+    ],
     ['everysec where always is promised', {}, 'always', [['refuse', 'appendfsync is everysec']]],
     [
       'an unknown fsync where always is promised',
@@ -81,7 +87,7 @@ describe('inspectRedis', () => {
       maxmemoryPolicy: 'allkeys-lru',
       appendfsync: undefined,
     });
-    expect(judgeRedis(facts, 'everysec').map(({ level }) => level)).toEqual(['refuse', 'refuse']);
+    expect(judgeRedis(facts, 'everysec').map(({ level }) => level)).toEqual(['refuse', 'warn']);
     connection.close();
   });
 });

@@ -228,7 +228,7 @@ describe('a connection that breaks', () => {
   });
 
   it('counts as broken when the answer takes too long', async () => {
-    const connection = await connect({}, 100);
+    const connection = await connect({}, 500);
     server.signal('SIGSTOP');
     try {
       await expect(connection.command(['PING'])).rejects.toMatchObject({ code: 'redis_unavailable' });
@@ -240,9 +240,9 @@ describe('a connection that breaks', () => {
   });
 
   it('does not count as broken when we were too busy to read the answer', async () => {
-    const connection = await connect({}, 50);
+    const connection = await connect({}, 500);
     const answer = connection.command(['PING']);
-    const until = performance.now() + 200;
+    const until = performance.now() + 700;
     while (performance.now() < until);
     expect(await answer).toBe('PONG');
   });
@@ -309,14 +309,15 @@ describe('streams', () => {
 
   it('rest while nobody reads, for longer than an answer may take, and then go on', async () => {
     const slow = await CuttingProxy.start(server.port);
-    const connection = await connect({ port: slow.port }, 200);
+    const timeoutMs = 1_500;
+    const connection = await connect({ port: slow.port }, timeoutMs);
     const stream = connection.stream(['LRANGE', 'big', 0, -1]);
     const first = await stream.next();
     let seen = -1;
     await eventually(async () => {
       const before = seen;
       seen = slow.answerBytes;
-      await delay(250);
+      await delay(timeoutMs + 500);
       return before === seen;
     }, 'the flow comes to rest');
     // What is on its way are the buffers of three sockets, each of a few MiB, and not the 48 MiB.
