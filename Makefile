@@ -36,11 +36,11 @@ lint: install
 bench: install build
 	@exec node bench/main.ts $(ARGS)
 
-# What npm ci leaves out of date: the lock file is newer than the stamp of the last install.
+# Not `npm ci`: it refuses a lock file whose optional packages for other platforms are not to be had.
 install: node_modules/.installed
 node_modules/.installed: package.json package-lock.json
 	@echo "installing npm packages (once, about 1.2 GB with the embedded ClickHouse)"
-	@npm ci --no-progress --loglevel=error
+	@npm install --no-save --no-progress --loglevel=error
 	@touch $@
 
 build: build/transcode.wasm

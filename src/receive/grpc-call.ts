@@ -110,7 +110,8 @@ export class ExportCall {
   }
 
   #ended(): void {
-    if (this.#state !== 'reading') return;
+    // A connection that dies under the call ends it too; that is for `#closed` to say.
+    if (this.#state !== 'reading' || this.#stream.aborted) return;
     const unnamed = this.#message.compressed && this.#encoding === 'identity';
     const refusal = this.#refusalOf(this.#message.end() ?? (unnamed ? 'unnamed_encoding' : undefined));
     if (refusal === undefined) this.#ask();

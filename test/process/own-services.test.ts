@@ -98,7 +98,13 @@ function isListening(port: string | undefined): Promise<boolean> {
   );
 }
 
-/** The checks of an admin path by name, and its status. */
+async function configure(url: string, name: string, value: string): Promise<void> {
+  const client = new Redis(url);
+  await client.config('SET', name, value);
+  client.disconnect();
+}
+
+/** What an admin path answers. */
 async function look(program: Program, path: string): Promise<{ status: number; text: string }> {
   const reply = await fetch(`${program.admin}/${path}`);
   return { status: reply.status, text: await reply.text() };
@@ -288,8 +294,7 @@ describe('Redis', () => {
     ['no password', ''],
   ])('wants a password and is given %s: exit code 2', async (_, credentials) => {
     await withRedis(async ({ port, url }) => {
-      const client = new Redis(url);
-      await client.config('SET', 'requirepass', PASSWORD);
+      await configure(url, 'requirepass', PASSWORD);
       const given = { SLUICE_REDIS_URL: `redis://${credentials}127.0.0.1:${port}/0` };
       const refused = await run(['gateway'], await settings(given));
       expect(refused.code).toBe(2);
@@ -301,27 +306,29 @@ describe('Redis', () => {
       const program = await starting('gateway', await settings(right));
       await sendSpans(program, 1);
       await program.end();
-      await client.quit();
     });
   });
 
+  const ALWAYS = { SLUICE_REDIS_DURABILITY: 'always' };
   test.each([
-    ['appendonly', 'no', {}, /appendonly is no.*Wanted is yes/],
+    ['appendonly', 'no', ALWAYS, /appendonly is no, but durability is always.*Wanted is yes/],
+    ['appendfsync', 'everysec', ALWAYS, /appendfsync is everysec, but durability is always/],
     ['maxmemory-policy', 'allkeys-lru', {}, /maxmemory-policy is allkeys-lru.*Wanted is noeviction/],
-    [
-      'appendfsync',
-      'everysec',
-      { SLUICE_REDIS_DURABILITY: 'always' },
-      /appendfsync is everysec.*Wanted is always/,
-    ],
-  ])('with %s %s would lose what is acknowledged: exit code 2', async (name, value, extra, words) => {
+  ])('with %s %s and %j would lose what is acknowledged: exit code 2', async (name, value, extra, words) => {
     await withRedis(async ({ url }) => {
-      const client = new Redis(url);
-      await client.config('SET', name, value);
-      await client.quit();
+      await configure(url, name, value);
       const refused = await run(['gateway'], await settings({ SLUICE_REDIS_URL: url, ...extra }));
       expect(refused.code).toBe(2);
       expect(refused.stderr).toMatch(words);
+    });
+  });
+
+  test('without its append-only file is taken with a warning, where nobody asked for more', async () => {
+    await withRedis(async ({ url }) => {
+      await configure(url, 'appendonly', 'no');
+      const program = await starting('gateway', await settings({ SLUICE_REDIS_URL: url }));
+      expect(program.stderr()).toMatch(/appendonly is no.*Wanted is yes/);
+      await program.end();
     });
   });
 });

@@ -55,13 +55,18 @@ export async function environmentFor(
   };
 }
 
+/** A command that hasn't ended by then never will: it is killed, so that it doesn't outlive its test. */
+const RUN_MS_MAX = 25_000;
+
 /** Runs `sluice <args>` to its end. */
 export async function run(
   args: readonly string[],
   environment: Readonly<Record<string, string>> = {},
 ): Promise<Ended & { stdout: string; stderr: string }> {
-  const { ended, stdout, stderr } = launch(args, environment);
+  const { child, ended, stdout, stderr } = launch(args, environment);
+  const timer = setTimeout(() => child.kill('SIGKILL'), RUN_MS_MAX);
   const end = await ended;
+  clearTimeout(timer);
   return { ...end, stdout: stdout(), stderr: stderr() };
 }
 
