@@ -24,9 +24,14 @@ export class Lifecycle {
     this.#drainMsMax = drainMsMax;
   }
 
-  /** In the order of starting: what was added last is stopped first. */
+  /**
+   * In the order of starting: what was added last is stopped first. A part that is added while everything is being
+   * stopped (a signal came during the start) is stopped at once.
+   */
   add(name: string, stop: (msMax: number) => Promise<void>): void {
-    this.#parts.push({ name, stop });
+    const part = { name, stop };
+    if (this.#stopping) void this.#stopOne(part, this.#drainMsMax);
+    else this.#parts.push(part);
   }
 
   get stopping(): boolean {

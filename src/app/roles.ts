@@ -47,6 +47,8 @@ export async function runRole(role: Role, version: string): Promise<number> {
   try {
     await startRole(role, version, loaded, lifecycle, logger);
   } catch (error) {
+    // A signal during the start takes away what the rest of the start needs: that is no failure.
+    if (lifecycle.stopping) return exitCode;
     await lifecycle.stop('the start failed');
     throw error;
   }
@@ -64,6 +66,7 @@ async function startRole(
   instruments.buildInfo.set({ version, engine: loaded.settings.transcode.engine }, 1);
   const settings = role === 'up' ? await startEmbedded(loaded, lifecycle, logger) : loaded.settings;
   if (role === 'up') await applyMigrations(settings, version, logger);
+  if (lifecycle.stopping) return;
   const context: RoleContext = { settings, instruments, logger, lifecycle };
 
   const store = new BatchStore({ ...settings, logger });
@@ -85,6 +88,7 @@ async function startRole(
   }
   state.started = true;
   await books.refresh();
+  if (lifecycle.stopping) return;
   console.log(readyLine(settings, state.gateway, adminPort));
 }
 

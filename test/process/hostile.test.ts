@@ -205,7 +205,6 @@ describe('too much', () => {
     }
     // RESOURCE_EXHAUSTED with RetryInfo would throw here: clients would send it again.
     await refusing('too_large', '413', LIMIT, () => sendFrame('logs', frame(bomb, 1), 'gzip'));
-    console.log(`peak of the memory: ${Math.round((peakBytes() - before) / MIB)} MiB more`);
     expect(peakBytes() - before).toBeLessThan(256 * MIB);
   });
 

@@ -33,7 +33,7 @@ const clickhouse = useClickHouse({
 });
 
 /** What a test has started and not ended itself, last first. */
-let cleanUps: (() => Promise<unknown> | void)[] = [];
+let cleanUps: (() => unknown)[] = [];
 let databases = 0;
 
 afterEach(async () => {
