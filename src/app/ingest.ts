@@ -3,7 +3,7 @@
  * requests take the short way on this thread; large ones go through the large lane, so that nobody waits
  * behind them.
  */
-import { Fault } from '../base/errors.ts';
+import { assert, Fault } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { inflatedSizeHint } from '../compress/inflate.ts';
 import type { Settings } from '../config/settings.ts';
@@ -14,7 +14,7 @@ import { NOTHING, type Outcome, type Verdict, later, never } from '../model/outc
 import { SIGNALS, type Signal } from '../model/signal.ts';
 import type { GroupCommit } from '../queue/commit.ts';
 import type { Ingest, IngestRequest } from '../receive/ingest.ts';
-import { decodeRequest, malformed, tooLargeMessage } from './decode.ts';
+import { type EncodedRequest, decodeRequest, malformed, tooLargeMessage } from './decode.ts';
 import type { LargeLane } from './large-lane.ts';
 
 /**
@@ -46,7 +46,7 @@ export function createIngest(options: IngestOptions): CountingIngest {
     return { kind: 'admit', outcome };
   };
 
-  const small = async (request: IngestRequest, bytes: Uint8Array): Promise<Verdict> => {
+  const small = async (request: EncodedRequest, bytes: Uint8Array): Promise<Verdict> => {
     try {
       return admitted(request.signal, await commits[request.signal].submit(bytes));
     } catch (error) {
@@ -59,10 +59,8 @@ export function createIngest(options: IngestOptions): CountingIngest {
     try {
       const { result } = await lane.take(request);
       if (result.kind === 'never') return result;
-      return admitted(
-        request.signal,
-        await commits[request.signal].submitFragments(result.fragments, result.outcome),
-      );
+      const { fragments, outcome } = result;
+      return admitted(request.signal, await commits[request.signal].submitFragments(fragments, outcome));
     } catch (error) {
       return refused(error, logger);
     }
@@ -70,12 +68,16 @@ export function createIngest(options: IngestOptions): CountingIngest {
 
   return {
     take(request) {
-      if (request.body.length === 0 && request.format === 'protobuf')
-        return Promise.resolve(admitted(request.signal, NOTHING));
-      if (inflatedSizeHint(request.body, request.encoding) > receive.inlineBytesMax) return large(request);
+      const [body, ...more] = request.body;
+      assert(body, 'a body has at least one piece');
+      if (more.length > 0) return large(request);
+      const { signal, format, encoding } = request;
+      if (body.length === 0 && format === 'protobuf') return Promise.resolve(admitted(signal, NOTHING));
+      if (inflatedSizeHint(body, encoding) > receive.inlineBytesMax) return large(request);
       const bytesMax = Math.min(receive.inlineBytesMax, receive.requestBytesMax);
-      const decoded = decodeRequest(request, bytesMax, receive.nestingMax);
-      if (decoded.kind === 'ok') return small(request, decoded.bytes);
+      const whole = { signal, format, encoding, body };
+      const decoded = decodeRequest(whole, bytesMax, receive.nestingMax);
+      if (decoded.kind === 'ok') return small(whole, decoded.bytes);
       if (decoded.kind === 'never') return Promise.resolve(decoded);
       if (bytesMax < receive.requestBytesMax) return large(request);
       return Promise.resolve(never('too_large', tooLargeMessage(receive.requestBytesMax)));

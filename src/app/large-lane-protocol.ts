@@ -18,8 +18,8 @@ export interface LaneRequest {
   readonly signal: Signal;
   readonly format: 'protobuf' | 'json';
   readonly encoding: Encoding;
-  /** Transferred: the sender has it no longer. */
-  readonly body: Uint8Array<ArrayBuffer>;
+  /** In order. Transferred: the sender has them no longer. */
+  readonly pieces: readonly Uint8Array<ArrayBuffer>[];
 }
 
 export type LaneResult =

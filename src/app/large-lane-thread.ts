@@ -32,7 +32,11 @@ port.on('message', (request: LaneRequest) => {
 });
 port.postMessage('ready');
 
-function take(request: LaneRequest): { result: LaneResult; requestBytes: number } {
+function take({ signal, format, encoding, pieces }: LaneRequest): {
+  result: LaneResult;
+  requestBytes: number;
+} {
+  const request = { signal, format, encoding, body: Buffer.concat(pieces) };
   const decoded = decodeRequest(request, settings.requestBytesMax, settings.nestingMax);
   if (decoded.kind === 'too_large') {
     const message = tooLargeMessage(settings.requestBytesMax);

@@ -6,7 +6,7 @@
 import { Worker } from 'node:worker_threads';
 import { Fault, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import type { EncodedRequest } from './decode.ts';
+import type { IngestRequest } from '../receive/ingest.ts';
 import type { LaneAnswer, LaneRequest, LaneSettings } from './large-lane-protocol.ts';
 
 const QUIET_MS_MAX = 10_000;
@@ -30,19 +30,25 @@ export class LargeLane {
   }
 
   /**
-   * The body is copied before this returns its promise; it stays the caller's.
+   * A body in one piece is copied before this returns its promise and stays the caller's; one in several is handed
+   * to the thread with its buffers, since copying it would make everybody else wait.
    * @throws Fault when the thread ended under the request; nothing was stored then.
    */
-  take(request: EncodedRequest): Promise<LaneAnswer> {
+  take({ signal, format, encoding, body }: IngestRequest): Promise<LaneAnswer> {
     clearTimeout(this.#quiet);
     this.#worker ??= this.#start();
     const worker = this.#worker;
     const id = ++this.#lastId;
-    const body = request.body.slice() as Uint8Array<ArrayBuffer>;
-    const { signal, format, encoding } = request;
+    const pieces = (
+      body.length === 1 ? body.map((piece) => piece.slice()) : body
+    ) as Uint8Array<ArrayBuffer>[];
+    const request: LaneRequest = { id, signal, format, encoding, pieces };
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
-      worker.postMessage({ id, signal, format, encoding, body } satisfies LaneRequest, [body.buffer]);
+      worker.postMessage(
+        request,
+        pieces.map(({ buffer }) => buffer),
+      );
     });
   }
 

@@ -9,6 +9,8 @@ const CLASS_BYTES_MIN = 4 * 1024;
 const CLASS_BYTES_MAX = 4 * 1024 * 1024;
 /** What the pool keeps while nobody uses it. */
 const IDLE_BYTES_MAX = 32 * 1024 * 1024;
+/** Of the buffers that a body above the largest class goes on in. */
+const SEGMENT_BYTES = 1024 * 1024;
 /** A declared length is believed up to this many times what has arrived. */
 const TRUST_FACTOR = 4;
 
@@ -41,13 +43,19 @@ export class BufferPool {
 }
 
 /**
- * One body that arrives in pieces. What is allocated follows what has arrived, never only what was declared.
+ * One body that arrives in pieces. What is allocated follows what has arrived, never only what was declared. Up to
+ * 4 MiB it is one buffer of the pool; beyond that it goes on in buffers of its own, because copying it together
+ * would make everybody else wait.
  */
 export class PooledBody {
   readonly #pool: BufferPool;
   /** 0 when unknown. */
   readonly #declaredBytes: number;
+  /** Full ones before `#buffer`; only of bodies above 4 MiB. */
+  readonly #full: Buffer[] = [];
   #buffer: Buffer | undefined;
+  /** Bytes used of `#buffer`. */
+  #used = 0;
   #length = 0;
 
   constructor(pool: BufferPool, declaredBytes: number) {
@@ -61,21 +69,47 @@ export class PooledBody {
 
   /** Copies `piece`. Whether there is room for it has been asked before (the size limit, the ticket). */
   append(piece: Uint8Array): void {
-    const length = this.#length + piece.length;
-    const buffer = this.#withRoomFor(length);
-    buffer.set(piece, this.#length);
-    this.#length = length;
+    this.#length += piece.length;
+    if (this.#length <= CLASS_BYTES_MAX) {
+      this.#put(this.#withRoomFor(this.#length), piece);
+      return;
+    }
+    let rest = piece;
+    while (rest.length > 0) {
+      const buffer = this.#notFull();
+      const room = buffer.length - this.#used;
+      this.#put(buffer, rest.subarray(0, room));
+      rest = rest.subarray(room);
+    }
   }
 
-  /** All pieces, valid until `release`. */
-  view(): Uint8Array {
-    return this.#buffer?.subarray(0, this.#length) ?? new Uint8Array(0);
+  /**
+   * The whole body. One piece is only lent, until `release`. Several are the caller's from now on, with the buffers
+   * behind them; this body is empty then.
+   */
+  handOver(): readonly Uint8Array[] {
+    const last = this.#buffer?.subarray(0, this.#used) ?? new Uint8Array(0);
+    if (this.#full.length === 0) return [last];
+    const pieces = [...this.#full.splice(0), last];
+    this.#forget();
+    return pieces;
   }
 
   release(): void {
     if (this.#buffer !== undefined) this.#pool.give(this.#buffer);
+    this.#full.length = 0;
+    this.#forget();
+  }
+
+  #forget(): void {
     this.#buffer = undefined;
+    this.#used = 0;
     this.#length = 0;
+  }
+
+  #put(buffer: Buffer, piece: Uint8Array): void {
+    buffer.set(piece, this.#used);
+    this.#used += piece.length;
   }
 
   #withRoomFor(length: number): Buffer {
@@ -83,12 +117,22 @@ export class PooledBody {
     if (old !== undefined && old.length >= length) return old;
     const hint =
       this.#declaredBytes >= length ? Math.min(this.#declaredBytes, TRUST_FACTOR * length) : 2 * length;
-    const grown = this.#pool.take(hint);
+    const grown = this.#pool.take(Math.min(hint, CLASS_BYTES_MAX));
     if (old !== undefined) {
-      grown.set(old.subarray(0, this.#length));
+      grown.set(old.subarray(0, this.#used));
       this.#pool.give(old);
     }
     this.#buffer = grown;
     return grown;
+  }
+
+  /** A buffer with room, for a body above 4 MiB. */
+  #notFull(): Buffer {
+    const old = this.#buffer;
+    if (old !== undefined && this.#used < old.length) return old;
+    if (old !== undefined) this.#full.push(old);
+    this.#buffer = Buffer.allocUnsafeSlow(SEGMENT_BYTES);
+    this.#used = 0;
+    return this.#buffer;
   }
 }

@@ -123,7 +123,7 @@ export class ExportCall {
     this.#stream.setTimeout(0);
     const { ingest, logger } = this.#shared;
     const encoding = this.#message.compressed ? this.#encoding : 'identity';
-    const body = this.#message.bytes;
+    const body = this.#message.handOver();
     const reply = ask(ingest, { signal: this.#signal, format: 'protobuf', encoding, body }, logger);
     this.#message.release();
     reply.then((known) => this.#answer(known));

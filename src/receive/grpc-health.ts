@@ -37,8 +37,8 @@ export function answerHealthCheck(
   });
   stream.on('end', () => {
     if (stream.headersSent) return;
-    const service =
-      message.end() === undefined && !message.compressed ? healthRequestService(message.bytes) : undefined;
+    const [question] = message.end() === undefined && !message.compressed ? message.handOver() : [];
+    const service = question && healthRequestService(question);
     if (service === undefined) return refuse();
     if (service !== '' && !services.has(service)) {
       const unknown = {

@@ -34,9 +34,10 @@ export class GrpcMessage {
     return this.#prefix[0] === 1;
   }
 
-  /** The message; only after `end` found nothing wrong. Valid until `release`. */
-  get bytes(): Uint8Array {
-    return this.#whole ?? this.#body?.view() ?? new Uint8Array(0);
+  /** The message; only after `end` found nothing wrong. Owned as PooledBody.handOver says. */
+  handOver(): readonly Uint8Array[] {
+    if (this.#body !== undefined) return this.#body.handOver();
+    return [this.#whole ?? new Uint8Array(0)];
   }
 
   /**
@@ -56,7 +57,7 @@ export class GrpcMessage {
       rest = rest.subarray(used);
     }
     if (rest.length === 0) return undefined;
-    const had = this.#whole?.length ?? this.#body?.length ?? 0;
+    const had = this.#length;
     if (had + rest.length > this.#declaredBytes) return 'second_message';
     if (had === 0 && rest.length === this.#declaredBytes) {
       this.#whole = rest;
@@ -67,9 +68,13 @@ export class GrpcMessage {
     return undefined;
   }
 
+  get #length(): number {
+    return this.#whole?.length ?? this.#body?.length ?? 0;
+  }
+
   /** The client has ended its side. */
   end(): FrameFault | undefined {
-    const complete = this.#prefixBytes === PREFIX_BYTES && this.bytes.length === this.#declaredBytes;
+    const complete = this.#prefixBytes === PREFIX_BYTES && this.#length === this.#declaredBytes;
     return complete ? undefined : 'cut_short';
   }
 

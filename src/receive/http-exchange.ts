@@ -111,11 +111,11 @@ export class HttpExchange {
     if (refusal !== undefined) {
       this.#answer(refusal, !last && this.#chunked);
     } else if (last && this.#body === undefined) {
-      this.#ask(signal, piece);
+      this.#ask(signal, [piece]);
     } else {
       this.#body ??= new PooledBody(this.#shared.pool, this.#head.declaredBytes);
       this.#body.append(piece);
-      if (last) this.#ask(signal, this.#body.view());
+      if (last) this.#ask(signal, this.#body.handOver());
     }
   }
 
@@ -129,7 +129,7 @@ export class HttpExchange {
     return this.#shared.door.enter(Math.max(declaredBytes, 0));
   }
 
-  #ask(signal: Signal, body: Uint8Array): void {
+  #ask(signal: Signal, body: readonly Uint8Array[]): void {
     this.#state = 'asking';
     const { ingest, logger } = this.#shared;
     const format = this.#head.format === 'json' ? 'json' : 'protobuf';

@@ -14,10 +14,11 @@ export interface IngestRequest {
   readonly format: 'protobuf' | 'json';
   readonly encoding: Encoding;
   /**
-   * As it came over the wire. Only valid until `take` returns its promise: read or copied by then, never
-   * kept.
+   * As it came over the wire, never empty. One piece is only valid until `take` returns its promise: read or
+   * copied by then, never kept. Several (of bodies above 4 MiB) are the taker's from then on, with the buffers
+   * behind them.
    */
-  readonly body: Uint8Array;
+  readonly body: readonly Uint8Array[];
 }
 
 export interface Ingest {

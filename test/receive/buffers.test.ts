@@ -16,11 +16,31 @@ test('any pieces with any declared length come out whole', () => {
     fc.property(pieces, fc.nat(100_000), (parts, declared) => {
       const body = new PooledBody(pool, declared);
       for (const part of parts) body.append(part);
-      expect(Buffer.concat(parts).equals(body.view())).toBe(true);
+      expect(Buffer.concat(parts).equals(Buffer.concat(body.handOver()))).toBe(true);
       body.release();
       expect(body.length).toBe(0);
     }),
   );
+});
+
+const MIB = 1 << 20;
+
+test.each([
+  ['the last that is one piece', 4 * MIB, 1],
+  ['the first that is more', 4 * MIB + 1, 2],
+  ['a large one', 9 * MIB + 5, 7],
+])('%s: whole, and handed over with its buffers when it is more than one', (_, bytes, count) => {
+  const pool = new BufferPool();
+  const body = new PooledBody(pool, 0);
+  const whole = Buffer.alloc(bytes, 'abcdefg');
+  for (let at = 0; at < bytes; at += 300_000) body.append(whole.subarray(at, at + 300_000));
+  const idleBefore = pool.idleBytes;
+  const parts = body.handOver();
+  expect(parts.length).toBe(count);
+  expect(Buffer.concat(parts).equals(whole)).toBe(true);
+  body.release();
+  // Lent: back in the pool. Handed over: never seen there again.
+  expect(pool.idleBytes > idleBefore).toBe(count === 1);
 });
 
 test('a declared length is not believed before bytes have come', () => {
@@ -65,7 +85,7 @@ function read(bytes: Buffer, cuts: readonly number[], bytesMax: number): FrameFa
     const fault = message.add(bytes.subarray(places[i - 1], places[i]));
     if (fault !== undefined) return fault;
   }
-  return message.end() ?? Buffer.from(message.bytes);
+  return message.end() ?? Buffer.concat(message.handOver());
 }
 
 test('a gRPC message comes out whole wherever it was cut', () => {

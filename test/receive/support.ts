@@ -46,7 +46,7 @@ export async function startFront(options: FrontOptions = {}) {
   const taken: Taken[] = [];
   /** As the real ingest does: reads the body before it returns its promise, inflates it within the limit. */
   const take = async ({ body, ...rest }: IngestRequest): Promise<Verdict> => {
-    const inflated = inflate(body, rest.encoding, requestBytesMax);
+    const inflated = inflate(Buffer.concat(body), rest.encoding, requestBytesMax);
     if (inflated.kind === 'too_large') return never('too_large', 'larger than the limit after decompression');
     if (inflated.kind === 'corrupt') return never('undecodable_body', inflated.message);
     const seen = { ...rest, bytes: Buffer.from(inflated.bytes) };
