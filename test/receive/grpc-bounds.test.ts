@@ -1,67 +1,11 @@
 /** Goal: the gRPC port's health service, its bounds at their edges, and how it opens and closes. */
 import { connect as http2Connect } from 'node:http2';
-import type grpc from '@grpc/grpc-js';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { ConfigurationError } from '../../src/base/errors.ts';
 import { createLogger } from '../../src/base/log.ts';
-import type { Verdict } from '../../src/model/outcome.ts';
 import { type GrpcOptions, listenGrpc } from '../../src/receive/grpc.ts';
-import {
-  ADMITTED,
-  EXPORT,
-  type Front,
-  type FrontOptions,
-  bareCall,
-  bareSession,
-  call,
-  empty,
-  frame,
-  metric,
-  startFront,
-  stockClient,
-  until,
-  wire,
-} from './support.ts';
-
-const LIMIT = 100_000;
-let front: Front;
-let closing: (() => unknown)[] = [];
-
-async function start(options: FrontOptions = {}): Promise<Front> {
-  front = await startFront({ requestBytesMax: LIMIT, ...options });
-  return front;
-}
-
-function client(options: grpc.ClientOptions = {}) {
-  const made = stockClient(front, options);
-  closing.push(() => made.close());
-  return made;
-}
-
-function bare() {
-  const session = bareSession(front);
-  closing.push(() => session.destroy());
-  return session;
-}
-
-/** An ingest that waits until the test lets it go on. */
-function gate(): { open: () => void; opened: Promise<Verdict> } {
-  let open: () => void = () => undefined;
-  const opened = new Promise<Verdict>((resolve) => {
-    open = () => resolve(ADMITTED);
-  });
-  return { open, opened };
-}
-
-const MESSAGE = Buffer.from('message');
-
-afterEach(async () => {
-  for (const close of closing) close();
-  closing = [];
-  await empty(front);
-  await front.close();
-  await until(async () => (await metric(front, 'connections', { transport: 'grpc' })) === 0);
-});
+import { LIMIT, MESSAGE, bare, client, endLater, front, gate, start } from './grpc-front.ts';
+import { ADMITTED, EXPORT, bareCall, call, empty, frame, metric, until, wire } from './support.ts';
 
 describe('health', () => {
   const CHECK = '/grpc.health.v1.Health/Check';
@@ -130,7 +74,7 @@ describe('bounds', () => {
     const { open, opened } = gate();
     await start({ answer: () => opened, door: { requestsInFlightMax: 1000 } });
     const session = http2Connect(`http://127.0.0.1:${front.grpc.port}`);
-    closing.push(() => session.destroy());
+    endLater(() => session.destroy());
     await new Promise((known) => session.once('remoteSettings', known));
     expect(session.remoteSettings.maxConcurrentStreams).toBe(256);
     const calls = Array.from({ length: 300 }, () => bareCall(session, EXPORT.traces, [frame(MESSAGE)]));
@@ -193,7 +137,7 @@ describe('bounds', () => {
     stream.on('error', () => stream.destroy());
     stream.write(frame(Buffer.alloc(0), 0, LIMIT));
     const drip = setInterval(() => stream.write(Buffer.alloc(1)), 5);
-    closing.push(() => clearInterval(drip));
+    endLater(() => clearInterval(drip));
     await until(() => stream.closed);
     clearInterval(drip);
     expect(stream.rstCode).toBe(8);

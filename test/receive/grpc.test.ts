@@ -5,65 +5,9 @@
 import { randomBytes } from 'node:crypto';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import type grpc from '@grpc/grpc-js';
-import { afterEach, describe, expect, test } from 'vitest';
-import type { Verdict } from '../../src/model/outcome.ts';
-import {
-  ADMITTED,
-  EXPORT,
-  type Front,
-  type FrontOptions,
-  bareCall,
-  bareSession,
-  call,
-  empty,
-  fields,
-  frame,
-  metric,
-  startFront,
-  stockClient,
-  until,
-  wire,
-} from './support.ts';
-
-const LIMIT = 100_000;
-let front: Front;
-let closing: (() => unknown)[] = [];
-
-async function start(options: FrontOptions = {}): Promise<Front> {
-  front = await startFront({ requestBytesMax: LIMIT, ...options });
-  return front;
-}
-
-function client(options: grpc.ClientOptions = {}) {
-  const made = stockClient(front, options);
-  closing.push(() => made.close());
-  return made;
-}
-
-function bare() {
-  const session = bareSession(front);
-  closing.push(() => session.destroy());
-  return session;
-}
-
-/** An ingest that waits until the test lets it go on. */
-function gate(): { open: () => void; opened: Promise<Verdict> } {
-  let open: () => void = () => undefined;
-  const opened = new Promise<Verdict>((resolve) => {
-    open = () => resolve(ADMITTED);
-  });
-  return { open, opened };
-}
-
-const MESSAGE = Buffer.from('message');
-
-afterEach(async () => {
-  for (const close of closing) close();
-  closing = [];
-  await empty(front);
-  await front.close();
-  await until(async () => (await metric(front, 'connections', { transport: 'grpc' })) === 0);
-});
+import { describe, expect, test } from 'vitest';
+import { LIMIT, MESSAGE, bare, client, front, gate, start } from './grpc-front.ts';
+import { EXPORT, bareCall, call, empty, fields, frame, until, wire } from './support.ts';
 
 describe('stock clients', () => {
   test('messages of every size up to the limit arrive as they are', async () => {
