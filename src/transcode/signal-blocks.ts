@@ -6,7 +6,7 @@
  */
 import { Bytes } from './bytes.ts';
 import { NESTING_TOO_DEEP } from './codes.ts';
-import { beginTexts } from './json-text.ts';
+import { beginTexts } from './nested-json.ts';
 import { Resource, Scope } from './levels.ts';
 import type { TableBlock } from './table-block.ts';
 import { beginCounts, beginRecord, reject } from './tally.ts';

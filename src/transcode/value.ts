@@ -1,14 +1,14 @@
 /**
  * The text of an AnyValue, as the collector's exporter writes it: strings as they are, `true` and `false`,
  * integers in decimal, doubles in the shortest form that reads back, bytes as standard base64, arrays and
- * key-value lists as JSON (json-text.ts), an empty value as the empty string.
+ * key-value lists as JSON (nested-json.ts), an empty value as the empty string.
  */
 import {
   BOOL, BYTES, DOUBLE, INT, MEMBER, MEMBER_AT, MEMBER_END, STRING, isTrue, readMember,
 } from './any-value.ts';
 import { Bytes } from './bytes.ts';
 import { TEXT_FALSE, TEXT_TRUE } from './codes.ts';
-import { writeBase64, writeNested } from './json-text.ts';
+import { writeBase64, writeNested } from './nested-json.ts';
 import { copy, decimalDouble, decimalInt64, load8, store8 } from './memory.ts';
 import { textAt, textLength } from './texts.ts';
 import { HIGH, POS, varint, varintWithin } from './wire.ts';
