@@ -33,6 +33,9 @@ export type Written = 'written' | 'buried' | 'gone';
 export const INSERT_OUTCOMES = ['stored', 'gone', 'later', 'never', 'unread'] as const;
 type InsertOutcome = (typeof INSERT_OUTCOMES)[number];
 
+/** Batches remembered for counting; beyond it the oldest are forgotten, and missing in a counter at most. */
+const UNCONFIRMED_MAX = 10_000;
+
 export class Writer {
   readonly #options: WriterOptions;
   readonly #servers: Servers;
@@ -40,6 +43,8 @@ export class Writer {
   readonly #trouble: Trouble;
   readonly #running = new Set<Promise<Written>>();
   readonly #stop = new AbortController();
+  /** Batches that were inserted, but whose removal from the queue got no answer: perhaps they are gone. */
+  readonly #unconfirmed = new Set<string>();
   #stopping = false;
 
   constructor(options: WriterOptions) {
@@ -90,6 +95,7 @@ export class Writer {
         return this.#finish(batch, replica);
       case 'gone':
         this.#count(batch, replica, 'gone');
+        if (this.#unconfirmed.has(batch.id)) return this.#written(batch);
         this.#options.logger.info({ batch: batch.id }, 'a batch was gone before its insert');
         return 'gone';
       case 'refused':
@@ -118,15 +124,31 @@ export class Writer {
   }
 
   async #finish(batch: SealedBatch, replica: Replica): Promise<Written> {
-    const { source, instruments } = this.#options;
     this.#count(batch, replica, 'stored');
     this.#trouble.worked(tableOf(batch));
     this.#trouble.worked(queueOf(batch));
     // Counted by who finishes it: a failure here means another try, and another insert that stores nothing
     // new.
-    if (!(await source.finish(batch))) return 'gone';
-    const { table, shard, rows } = batch;
-    instruments.itemsWritten.inc({ signal: signalOf(table), table, shard: String(shard) }, rows);
+    const finished = await this.#confirmed(batch);
+    return finished || this.#unconfirmed.has(batch.id) ? this.#written(batch) : 'gone';
+  }
+
+  /** Whether this call finished the batch. When its answer got lost, the next try finds out what came of it. */
+  async #confirmed(batch: SealedBatch): Promise<boolean> {
+    try {
+      return await this.#options.source.finish(batch);
+    } catch (error) {
+      this.#unconfirmed.add(batch.id);
+      const [oldest] = this.#unconfirmed;
+      if (this.#unconfirmed.size > UNCONFIRMED_MAX && oldest !== undefined) this.#unconfirmed.delete(oldest);
+      throw error;
+    }
+  }
+
+  #written({ id, table, shard, rows }: SealedBatch): Written {
+    this.#unconfirmed.delete(id);
+    const labels = { signal: signalOf(table), table, shard: String(shard) };
+    this.#options.instruments.itemsWritten.inc(labels, rows);
     return 'written';
   }
 

@@ -98,6 +98,23 @@ describe('written', () => {
     expect(await total(instruments.itemsWritten)).toBe(400);
   });
 
+  test('a queue that finished without saying so: the next try finds it gone, and counts it once', async () => {
+    const { writer, source, instruments } = makeWriter();
+    const batch = source.add(makeBatch());
+    const lost = new Fault('LOST', 'here', 'the answer is lost');
+    const finish = source.finish.bind(source);
+    source.finish = async (done) => {
+      await finish(done);
+      throw lost;
+    };
+    await expect(writer.write(batch)).rejects.toBe(lost);
+    expect(await total(instruments.itemsWritten)).toBe(0);
+    expect(await writer.write(batch)).toBe('written');
+    expect(await writer.write(batch)).toBe('gone');
+    expect(await total(instruments.itemsWritten)).toBe(400);
+    expect(await rowsOf(clickhouse.query)).toBe('400\t400');
+  });
+
   test('two writers with the same batch: one has written it, and only one counts it', async () => {
     const { writer, source, instruments } = makeWriter();
     const batch = source.add(makeBatch());
