@@ -30,8 +30,8 @@ export class LargeLane {
   }
 
   /**
-   * A body in one piece is copied before this returns its promise and stays the caller's; one in several is handed
-   * to the thread with its buffers, since copying it would make everybody else wait.
+   * A body in one piece is copied before this returns its promise and stays the caller's; one in several is
+   * handed to the thread with its buffers, since copying it would make everybody else wait.
    * @throws Fault when the thread ended under the request; nothing was stored then.
    */
   take({ signal, format, encoding, body }: IngestRequest): Promise<LaneAnswer> {

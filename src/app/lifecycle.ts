@@ -25,8 +25,8 @@ export class Lifecycle {
   }
 
   /**
-   * In the order of starting: what was added last is stopped first. A part that is added while everything is being
-   * stopped (a signal came during the start) is stopped at once.
+   * In the order of starting: what was added last is stopped first. A part that is added while everything is
+   * being stopped (a signal came during the start) is stopped at once.
    */
   add(name: string, stop: (msMax: number) => Promise<void>): void {
     const part = { name, stop };

@@ -43,8 +43,8 @@ const SETTINGS: Values = {
   // Never take the first half of a body whose connection broke for the whole.
   input_format_connection_handling: 0,
 
-  // Skip indices are built by the first merge, a minute later at most where there is traffic: building them for the
-  // insert too costs a tenth of the server's CPU. Until then a search scans the newest rows.
+  // Skip indices are built by the first merge, a minute later at most where there is traffic: building them
+  // for the insert too costs a tenth of the server's CPU. Until then a search scans the newest rows.
   materialize_skip_indexes_on_insert: 0,
 
   // The answer: none before the insert is done, then a status that is true.

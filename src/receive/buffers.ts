@@ -43,9 +43,9 @@ export class BufferPool {
 }
 
 /**
- * One body that arrives in pieces. What is allocated follows what has arrived, never only what was declared. Up to
- * 4 MiB it is one buffer of the pool; beyond that it goes on in buffers of its own, because copying it together
- * would make everybody else wait.
+ * One body that arrives in pieces. What is allocated follows what has arrived, never only what was declared.
+ * Up to 4 MiB it is one buffer of the pool; beyond that it goes on in buffers of its own, because copying it
+ * together would make everybody else wait.
  */
 export class PooledBody {
   readonly #pool: BufferPool;
@@ -84,8 +84,8 @@ export class PooledBody {
   }
 
   /**
-   * The whole body. One piece is only lent, until `release`. Several are the caller's from now on, with the buffers
-   * behind them; this body is empty then.
+   * The whole body. One piece is only lent, until `release`. Several are the caller's from now on, with the
+   * buffers behind them; this body is empty then.
    */
   handOver(): readonly Uint8Array[] {
     const last = this.#buffer?.subarray(0, this.#used) ?? new Uint8Array(0);

@@ -15,8 +15,8 @@ export interface IngestRequest {
   readonly encoding: Encoding;
   /**
    * As it came over the wire, never empty. One piece is only valid until `take` returns its promise: read or
-   * copied by then, never kept. Several (of bodies above 4 MiB) are the taker's from then on, with the buffers
-   * behind them.
+   * copied by then, never kept. Several (of bodies above 4 MiB) are the taker's from then on, with the
+   * buffers behind them.
    */
   readonly body: readonly Uint8Array[];
 }

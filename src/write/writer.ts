@@ -133,7 +133,9 @@ export class Writer {
     return finished || this.#unconfirmed.has(batch.id) ? this.#written(batch) : 'gone';
   }
 
-  /** Whether this call finished the batch. When its answer got lost, the next try finds out what came of it. */
+  /**
+   * Whether this call finished the batch. When its answer got lost, the next try finds out what came of it.
+   */
   async #confirmed(batch: SealedBatch): Promise<boolean> {
     try {
       return await this.#options.source.finish(batch);
