@@ -4,8 +4,8 @@ ROOT := $(CURDIR)
 export PATH := $(ROOT)/node_modules/.bin:$(PATH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-UNIT := test/base test/config test/model test/compress test/transcode test/oracle test/admit test/receive \
-        test/topology test/operate test/metrics test/tidy.test.ts test/docs.test.ts
+UNIT := test/config test/compress test/transcode test/oracle test/admit test/receive \
+        test/topology test/operate test/metrics test/tidy.test.ts
 INTEGRATION := test/redis test/queue test/clickhouse test/write test/migrate test/embedded test/bench test/process
 
 .PHONY: up test test-unit test-integration test-chaos coverage lint bench install redis build clean
