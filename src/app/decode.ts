@@ -17,7 +17,7 @@ export interface EncodedRequest {
 
 export type Decoded =
   /** `bytes` may be a view of the body or of a buffer that the next call reuses. */
-  | { readonly kind: 'ok'; readonly bytes: Uint8Array; readonly inflatedBytes: number }
+  | { readonly kind: 'ok'; readonly bytes: Uint8Array }
   | { readonly kind: 'too_large' }
   | { readonly kind: 'never'; readonly reason: NeverReason; readonly message: string };
 
@@ -31,10 +31,9 @@ export function decodeRequest(request: EncodedRequest, bytesMax: number, nesting
       message: `the body is no valid ${request.encoding}: ${inflated.message}`,
     };
   }
-  const inflatedBytes = inflated.bytes.length;
-  if (request.format === 'protobuf') return { kind: 'ok', bytes: inflated.bytes, inflatedBytes };
+  if (request.format === 'protobuf') return { kind: 'ok', bytes: inflated.bytes };
   try {
-    return { kind: 'ok', bytes: jsonToProtobuf(request.signal, inflated.bytes, nestingMax), inflatedBytes };
+    return { kind: 'ok', bytes: jsonToProtobuf(request.signal, inflated.bytes, nestingMax) };
   } catch (error) {
     if (error instanceof Malformed) return malformed(request, error);
     throw error;

@@ -50,7 +50,7 @@ export async function startGateway(context: RoleContext, parts: GatewayParts): P
   const lane = new LargeLane({ engine, nestingMax, requestBytesMax, zstdLevel, fragmentBytesMax }, logger);
   lifecycle.add('large lane', () => lane.close());
 
-  const ingest = createIngest({ receive: settings.receive, commits, lane, instruments, logger });
+  const ingest = createIngest({ receive: settings.receive, commits, lane, instruments });
   const door = new Door(settings.receive, instruments);
   const admission: Admission = { enter: (bytes) => books.pressure() ?? door.enter(bytes) };
 

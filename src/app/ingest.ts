@@ -4,7 +4,6 @@
  * behind them.
  */
 import { assert, Fault } from '../base/errors.ts';
-import type { Logger } from '../base/log.ts';
 import { inflatedSizeHint } from '../compress/inflate.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Instruments } from '../metrics/instruments.ts';
@@ -27,7 +26,6 @@ export interface IngestOptions {
   readonly commits: Readonly<Record<Signal, GroupCommit>>;
   readonly lane: LargeLane;
   readonly instruments: Instruments;
-  readonly logger: Logger;
 }
 
 export interface CountingIngest extends Ingest {
@@ -36,7 +34,7 @@ export interface CountingIngest extends Ingest {
 }
 
 export function createIngest(options: IngestOptions): CountingIngest {
-  const { receive, commits, lane, instruments, logger } = options;
+  const { receive, commits, lane, instruments } = options;
   const rates = Object.fromEntries(SIGNALS.map((signal) => [signal, new Rate()])) as Record<Signal, Rate>;
 
   const admitted = (signal: Signal, outcome: Outcome): Verdict => {
@@ -51,18 +49,18 @@ export function createIngest(options: IngestOptions): CountingIngest {
       return admitted(request.signal, await commits[request.signal].submit(bytes));
     } catch (error) {
       if (error instanceof Malformed) return malformed(request, error);
-      return refused(error, logger);
+      return refused(error);
     }
   };
 
   const large = async (request: IngestRequest): Promise<Verdict> => {
     try {
-      const { result } = await lane.take(request);
+      const result = await lane.take(request);
       if (result.kind === 'never') return result;
       const { fragments, outcome } = result;
       return admitted(request.signal, await commits[request.signal].submitFragments(fragments, outcome));
     } catch (error) {
-      return refused(error, logger);
+      return refused(error);
     }
   };
 
@@ -93,13 +91,11 @@ function second(): number {
   return Math.floor(performance.now() / 1000);
 }
 
-/** Whatever went wrong, the same request may pass later: that is what the client is told. */
-function refused(error: unknown, logger: Logger): Verdict {
-  const retryAfterMs = RETRY_AFTER_MS * (1 + Math.random());
-  if (error instanceof Fault) {
-    const reason = error.code === 'redis_full' ? 'redis_full' : 'redis_unavailable';
-    return later(reason, `the data could not be stored (${error.code}); send it again`, retryAfterMs);
-  }
-  logger.error({ err: error }, 'a request failed in an unforeseen way');
-  return later('redis_unavailable', 'the data could not be stored; send it again', retryAfterMs);
+/** A fault of the world: the same request may pass later, and that is what the client is told. */
+function refused(error: unknown): Verdict {
+  // What nobody foresaw is logged and answered by the listeners.
+  if (!(error instanceof Fault)) throw error;
+  const reason = error.code === 'redis_full' ? 'redis_full' : 'redis_unavailable';
+  const message = `the data could not be stored (${error.code}); send it again`;
+  return later(reason, message, RETRY_AFTER_MS * (1 + Math.random()));
 }

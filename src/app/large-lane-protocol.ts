@@ -29,6 +29,4 @@ export type LaneResult =
 export interface LaneAnswer {
   readonly id: number;
   readonly result: LaneResult;
-  /** Bytes of the request after decompression. */
-  readonly requestBytes: number;
 }

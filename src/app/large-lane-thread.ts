@@ -25,28 +25,24 @@ for (const signal of SIGNALS) {
 assert(parentPort, 'this file runs as a worker thread');
 const port = parentPort;
 port.on('message', (request: LaneRequest) => {
-  const { result, requestBytes } = take(request);
+  const result = take(request);
   const buffers =
     result.kind === 'fragments' ? result.fragments.map(({ bytes }) => bytes.buffer as ArrayBuffer) : [];
-  port.postMessage({ id: request.id, result, requestBytes } satisfies LaneAnswer, [...new Set(buffers)]);
+  port.postMessage({ id: request.id, result } satisfies LaneAnswer, [...new Set(buffers)]);
 });
-port.postMessage('ready');
 
-function take({ signal, format, encoding, pieces }: LaneRequest): {
-  result: LaneResult;
-  requestBytes: number;
-} {
+function take({ signal, format, encoding, pieces }: LaneRequest): LaneResult {
   const request = { signal, format, encoding, body: Buffer.concat(pieces) };
   const decoded = decodeRequest(request, settings.requestBytesMax, settings.nestingMax);
   if (decoded.kind === 'too_large') {
     const message = tooLargeMessage(settings.requestBytesMax);
-    return { result: { kind: 'never', reason: 'too_large', message }, requestBytes: 0 };
+    return { kind: 'never', reason: 'too_large', message };
   }
-  if (decoded.kind === 'never') return { result: decoded, requestBytes: 0 };
+  if (decoded.kind === 'never') return decoded;
   try {
-    return { result: transcode(request.signal, decoded.bytes), requestBytes: decoded.inflatedBytes };
+    return transcode(signal, decoded.bytes);
   } catch (error) {
-    if (error instanceof Malformed) return { result: malformed(request, error), requestBytes: 0 };
+    if (error instanceof Malformed) return malformed(request, error);
     throw error;
   }
 }

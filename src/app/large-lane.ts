@@ -7,12 +7,12 @@ import { Worker } from 'node:worker_threads';
 import { Fault, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { IngestRequest } from '../receive/ingest.ts';
-import type { LaneAnswer, LaneRequest, LaneSettings } from './large-lane-protocol.ts';
+import type { LaneAnswer, LaneRequest, LaneResult, LaneSettings } from './large-lane-protocol.ts';
 
 const QUIET_MS_MAX = 10_000;
 
 interface Waiter {
-  readonly resolve: (answer: LaneAnswer) => void;
+  readonly resolve: (result: LaneResult) => void;
   readonly reject: (error: Error) => void;
 }
 
@@ -34,7 +34,7 @@ export class LargeLane {
    * handed to the thread with its buffers, since copying it would make everybody else wait.
    * @throws Fault when the thread ended under the request; nothing was stored then.
    */
-  take({ signal, format, encoding, body }: IngestRequest): Promise<LaneAnswer> {
+  take({ signal, format, encoding, body }: IngestRequest): Promise<LaneResult> {
     clearTimeout(this.#quiet);
     this.#worker ??= this.#start();
     const worker = this.#worker;
@@ -61,10 +61,9 @@ export class LargeLane {
     const worker = new Worker(new URL('./large-lane-thread.ts', import.meta.url), {
       workerData: this.#settings,
     });
-    worker.on('message', (answer: LaneAnswer | 'ready') => {
-      if (answer === 'ready') return;
-      this.#waiting.get(answer.id)?.resolve(answer);
-      this.#waiting.delete(answer.id);
+    worker.on('message', ({ id, result }: LaneAnswer) => {
+      this.#waiting.get(id)?.resolve(result);
+      this.#waiting.delete(id);
       if (this.#waiting.size === 0) this.#quiet = setTimeout(() => this.#end(worker), QUIET_MS_MAX).unref();
     });
     worker.on('error', (error) => this.#logger.error({ err: error }, 'the thread for large requests failed'));

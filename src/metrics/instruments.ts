@@ -23,7 +23,7 @@ export function createInstruments() {
     // receive
     requests: counter('requests_total', 'Requests answered', 'signal', 'transport', 'encoding', 'code'),
     requestSeconds: histogram('request_duration_seconds', 'From the first byte to the answer', 'signal', 'transport'),
-    requestBytes: counter('request_bytes_total', 'Bodies after decompression', 'signal', 'transport'),
+    requestBytes: counter('request_bytes_total', 'Bodies as they came over the wire', 'signal', 'transport'),
     connections: gauge('connections', 'Open client connections', 'transport'),
     requestsInFlight: gauge('requests_in_flight', 'Requests being read, transcoded or committed'),
     bytesInFlight: gauge('bytes_in_flight', 'Bytes of the requests in flight'),

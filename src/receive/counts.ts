@@ -20,6 +20,7 @@ export class Counts {
   readonly #transport: Transport;
   readonly #requests = new Map<string, Series>();
   readonly #seconds = new Map<CountedSignal, { observe(seconds: number): void }>();
+  readonly #bytes = new Map<CountedSignal, { inc(bytes: number): void }>();
   readonly #connections: { inc(): void; dec(): void };
 
   constructor(instruments: Instruments, transport: Transport) {
@@ -37,9 +38,16 @@ export class Counts {
   }
 
   /**
-   * Once per request, when its answer is given or can no longer be. `code` is the status of the transport.
+   * Once per request, when its answer is given or can no longer be. `code` is the status of the transport,
+   * `bytes` what has arrived of its body.
    */
-  answered(signal: CountedSignal, encoding: CountedEncoding, code: number, seconds: number): void {
+  answered(
+    signal: CountedSignal,
+    encoding: CountedEncoding,
+    code: number,
+    seconds: number,
+    bytes: number,
+  ): void {
     const key = `${signal} ${encoding} ${code}`;
     let requests = this.#requests.get(key);
     if (requests === undefined) {
@@ -53,6 +61,13 @@ export class Counts {
       this.#seconds.set(signal, histogram);
     }
     histogram.observe(seconds);
+    if (bytes === 0) return;
+    let total = this.#bytes.get(signal);
+    if (total === undefined) {
+      total = this.#instruments.requestBytes.labels(signal, this.#transport);
+      this.#bytes.set(signal, total);
+    }
+    total.inc(bytes);
   }
 
   /** Requests refused whole, by reason; rare, so nothing is kept for it. */

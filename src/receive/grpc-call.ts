@@ -161,7 +161,7 @@ export class ExportCall {
     this.#ticket?.leave();
     this.#message.release();
     const seconds = (performance.now() - this.#startedMs) / 1000;
-    this.#shared.counts.answered(this.#signal, 'protobuf', code, seconds);
+    this.#shared.counts.answered(this.#signal, 'protobuf', code, seconds, this.#arrivedBytes);
   }
 
   #refusalOf(fault: FrameFault | 'unnamed_encoding' | undefined): Verdict | undefined {
@@ -181,7 +181,7 @@ export function refuseCall(shared: GrpcShared, stream: ServerHttp2Stream, reply:
   const answer = grpcAnswer(reply, 'traces');
   const signal: CountedSignal = 'none';
   shared.counts.refused(signal, reply);
-  shared.counts.answered(signal, 'none', answer.code, 0);
+  shared.counts.answered(signal, 'none', answer.code, 0, 0);
   sendAnswer(stream, answer);
 }
 

@@ -165,7 +165,7 @@ function route(
   const wrong = wrongProtocol(headers[':method'], headers['content-type']);
   if (wrong !== undefined) {
     const status = notGrpc(wrong);
-    shared.counts.answered('none', 'none', status, 0);
+    shared.counts.answered('none', 'none', status, 0, 0);
     stream.respond(
       { ':status': status, ...(wrong === 'wrong_method' ? { allow: 'POST' } : {}) },
       { endStream: true },

@@ -173,7 +173,8 @@ export class HttpExchange {
     this.#shared.open.delete(this);
     const { signal, format } = this.#head;
     const seconds = (performance.now() - this.#startedMs) / 1000;
-    this.#shared.counts.answered(signal, format === 'text' ? 'none' : format, code, seconds);
+    const encoding = format === 'text' ? 'none' : format;
+    this.#shared.counts.answered(signal, encoding, code, seconds, this.#arrivedBytes);
   }
 
   #tooLarge(): Verdict {

@@ -15,11 +15,8 @@ describe('sluice up', () => {
       expect(program.stdout()).toBe(
         `sluice ready: OTLP gRPC 127.0.0.1:${program.grpcPort}, OTLP HTTP 127.0.0.1:${program.httpPort}, admin ${program.admin}\n`,
       );
-      const answer = await fetch(`${program.http}/v1/traces`, {
-        method: 'POST',
-        headers: PROTOBUF,
-        body: tracesRequest(5),
-      });
+      const body = tracesRequest(5);
+      const answer = await fetch(`${program.http}/v1/traces`, { method: 'POST', headers: PROTOBUF, body });
       expect(answer.status).toBe(200);
       expect((await answer.arrayBuffer()).byteLength).toBe(0);
       await eventually('5 rows', async () => {
@@ -27,6 +24,8 @@ describe('sluice up', () => {
         return row?.n === 5;
       });
       expect(await program.metric('items_accepted_total', { signal: 'traces' })).toBe(5);
+      const labels = { signal: 'traces', transport: 'http' };
+      expect(await program.metric('request_bytes_total', labels)).toBe(body.length);
       await eventually(
         'the count of written items',
         async () => (await program.metric('items_written_total', { signal: 'traces' })) === 5,
