@@ -8,25 +8,25 @@ UNIT := test/config test/compress test/transcode test/oracle test/admit test/rec
         test/topology test/operate test/metrics test/tidy.test.ts
 INTEGRATION := test/redis test/queue test/clickhouse test/write test/migrate test/embedded test/bench test/process
 
-.PHONY: up test test-unit test-integration test-chaos coverage lint bench install redis build clean
+.PHONY: up test test-unit test-integration test-chaos coverage lint bench install redis farm build clean
 
 up: install build
 	@[ -n "$$SLUICE_REDIS_URL" ] || $(MAKE) --no-print-directory redis
 	@exec bin/sluice up
 
-test: install build redis
+test: install build redis farm
 	@tsc --noEmit -p . && exec node scripts/test.ts
 
 test-unit: install build
 	@exec node scripts/test.ts $(UNIT)
 
-test-integration: install build redis
+test-integration: install build redis farm
 	@exec node scripts/test.ts $(INTEGRATION)
 
-test-chaos: install build redis
+test-chaos: install build redis farm
 	@exec node scripts/test.ts test/process/kill.test.ts
 
-coverage: install build redis
+coverage: install build redis farm
 	@exec node scripts/test.ts --coverage
 
 lint: install
@@ -54,6 +54,17 @@ redis:
 	  $(SUDO) apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends redis-server >/dev/null; } || { \
 	  echo "redis-server could not be installed: install it by hand, or give SLUICE_REDIS_URL"; exit 1; }
+
+# An old ClickHouse and a ZooKeeper from the distribution: the cluster that tests of replication start for
+# themselves. The service that the package may have started is none of ours and is switched off again.
+farm:
+	@[ -x /usr/sbin/clickhouse-server ] && [ -d /etc/zookeeper/conf_example ] || { \
+	  echo "installing clickhouse-server and zookeeper from the distribution, for tests"; \
+	  $(SUDO) apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends \
+	    clickhouse-server zookeeper >/dev/null && \
+	  { [ ! -d /run/systemd/system ] || $(SUDO) systemctl disable --now --quiet clickhouse-server; }; } || { \
+	  echo "clickhouse-server and zookeeper could not be installed: the tests of replication need them"; exit 1; }
 
 clean:
 	rm -rf build coverage

@@ -18,14 +18,7 @@ export class Accounting {
 
   /** @param url of one server; on a cluster any of them, the tables are the Distributed ones there */
   constructor(url: string, database: string) {
-    const settings = {
-      urls: [url],
-      cluster: '',
-      database,
-      insertTimeoutMs: QUERY_MS_MAX,
-      queryTimeoutMs: QUERY_MS_MAX,
-      partitionsPerInsertMax: 1,
-    };
+    const settings = { insertTimeoutMs: QUERY_MS_MAX, queryTimeoutMs: QUERY_MS_MAX };
     this.#server = createClickHouse(url, settings, createLogger('silent', 'json'));
     this.#database = database;
   }

@@ -48,7 +48,7 @@ const WHOLE_ANSWER = { wait_end_of_query: 1 } as const;
  */
 export function createClickHouse(
   url: string,
-  settings: Settings['clickhouse'],
+  timeouts: Pick<Settings['clickhouse'], 'insertTimeoutMs' | 'queryTimeoutMs'>,
   logger: Logger,
   connectionsMax = CONNECTIONS_MAX,
 ): ClickHouse {
@@ -60,7 +60,7 @@ export function createClickHouse(
     password,
     application: 'sluice',
     max_open_connections: connectionsMax,
-    request_timeout: Math.max(settings.insertTimeoutMs, settings.queryTimeoutMs) + SOCKET_GRACE_MS,
+    request_timeout: Math.max(timeouts.insertTimeoutMs, timeouts.queryTimeoutMs) + SOCKET_GRACE_MS,
     // Bodies are compressed already, answers are small.
     compression: { request: false, response: false },
     keep_alive: { enabled: true, idle_socket_ttl: IDLE_SOCKET_MS, eagerly_destroy_stale_sockets: true },
@@ -69,7 +69,7 @@ export function createClickHouse(
       level: logger.isLevelEnabled('debug') ? ClickHouseLogLevel.WARN : ClickHouseLogLevel.OFF,
     },
   });
-  return { client, host, queryTimeoutMs: settings.queryTimeoutMs };
+  return { client, host, queryTimeoutMs: timeouts.queryTimeoutMs };
 }
 
 export interface ParsedUrl {

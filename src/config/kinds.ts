@@ -24,6 +24,17 @@ export function integer(min: number, max: number): Kind<number> {
   };
 }
 
+export function decimal(min: number, max: number): Kind<number> {
+  return {
+    schema: z.preprocess(
+      (value) => (typeof value === 'string' && /^\s*\d+(\.\d+)?\s*$/.test(value) ? Number(value) : value),
+      z.number().min(min).max(max),
+    ),
+    wanted: `a number from ${min} to ${max}`,
+    show: String,
+  };
+}
+
 const BYTE_UNITS: Readonly<Record<string, number>> = { '': 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
 
 export function bytes(min: number, max: number): Kind<number> {
@@ -112,6 +123,32 @@ export const clickhouseUrls: Kind<string[]> = {
   wanted: 'http(s)://user:password@host:port, several separated by commas',
   show: (value) => value.map(hidePassword).join(','),
 };
+
+/** `host:port=URL`, separated by commas, or a mapping in the file. */
+export const addresses: Kind<ReadonlyMap<string, string>> = {
+  schema: z
+    .preprocess(
+      (value) => (typeof value === 'string' ? pairsOf(value) : value),
+      z.record(
+        z.string().regex(/^(\[[^\]]+\]|[^:\s]+):\d{1,5}$/),
+        z.string().refine((value) => isUrlOf(['http:', 'https:'], value)),
+      ),
+    )
+    .transform((pairs): ReadonlyMap<string, string> => new Map(Object.entries(pairs))),
+  wanted:
+    'host:port=http(s)://host:port, several separated by commas, with host and port as in system.clusters, ' +
+    'for example chi-0-0:9000=http://127.0.0.1:8123,chi-0-1:9000=http://127.0.0.1:8124',
+  show: (value) => [...value].map(([from, to]) => `${from}=${hidePassword(to)}`).join(','),
+};
+
+function pairsOf(text: string): Record<string, string> {
+  const parts = text.split(',').map((part) => part.trim());
+  const pairs = parts.filter((part) => part !== '').map((part): [string, string] => {
+    const equals = part.indexOf('=');
+    return equals < 0 ? [part, ''] : [part.slice(0, equals).trim(), part.slice(equals + 1).trim()];
+  });
+  return Object.fromEntries(pairs);
+}
 
 export const redisUrl: Kind<string> = {
   schema: z.preprocess(text, z.string().regex(/^(redis|rediss|redis\+sentinel|redis\+cluster):\/\/[^/\s]+/)),

@@ -12,6 +12,8 @@ export interface Address {
 export const DURABILITIES = ['everysec', 'always', 'replicated'] as const;
 export type Durability = (typeof DURABILITIES)[number];
 
+export type ReplicaStrategy = 'least_loaded' | 'round_robin' | 'consistent_hash';
+
 export interface Settings {
   readonly receive: {
     readonly grpcAddr: Address;
@@ -45,6 +47,25 @@ export interface Settings {
     /** Each with user and password inside, where given. */
     readonly urls: readonly string[];
     readonly cluster: string;
+    /** `host:port` of system.clusters to the URL under which it is reached. */
+    readonly addresses: ReadonlyMap<string, string>;
+    /** 0 is any number. */
+    readonly expect: { readonly shards: number; readonly replicas: number };
+    readonly replication: 'auto' | 'on' | 'off';
+    /** How often the definition of the cluster is looked at. */
+    readonly watchMs: number;
+    readonly replicaStrategy: ReplicaStrategy;
+    readonly healthCheckMs: number;
+    /** How long a replica that is back takes until it gets its full share again. */
+    readonly replicaReturnMs: number;
+    /** A replica with this many times the load of another one of its shard gets less. */
+    readonly loadRatioMax: number;
+    /** Replicas that must have an insert; 0 is the one that it went to. */
+    readonly insertQuorum: number | 'auto';
+    /** Repeated inserts are recognised for so long. */
+    readonly outageHoursMax: number;
+    /** Of the tables; empty leaves it to the server. */
+    readonly storagePolicy: string;
     readonly database: string;
     readonly insertTimeoutMs: number;
     readonly queryTimeoutMs: number;
@@ -74,7 +95,14 @@ export interface Settings {
     readonly logsDays: number;
     readonly metricsDays: number;
   };
-  readonly migrations: { readonly dir: string };
+  readonly migrations: {
+    readonly dir: string;
+    readonly mode: 'auto' | 'per-host' | 'on-cluster';
+    /** Bound for a statement, a mutation, a task of the DDL queue, the lock of another migrator. */
+    readonly waitMsMax: number;
+    /** The lease of the lock; it is renewed while its migrator lives. */
+    readonly lockMs: number;
+  };
   readonly embedded: {
     readonly dataDir: string;
     readonly clickhouseHttpPort: number;

@@ -49,6 +49,14 @@ export function createInstruments() {
     insertSeconds: histogram('insert_duration_seconds', 'One insert into ClickHouse', 'table', 'shard'),
     freshness: gauge('freshness_seconds', 'Now minus the acknowledgement of the newest item in ClickHouse', 'signal'),
     batchesSwept: counter('batches_swept_total', 'Sealed batches that the sweep found without a job'),
+    // cluster
+    replicaUp: gauge('replica_up', '1 while the replica takes inserts', 'shard', 'replica'),
+    replicaShare: gauge('replica_share', "The replica's share of its shard's inserts, 0 to 1", 'shard', 'replica'),
+    replicaInFlight: gauge('replica_inserts_in_flight', 'Inserts under way, of this process', 'shard', 'replica'),
+    topologyShards: gauge('topology_shards', 'Shards of the topology in use'),
+    topologyFaults: gauge('topology_faults', 'Faults that topology check would name'),
+    topologyChanges: counter('topology_changes_total', 'Times that the topology in use has changed'),
+    schemaDrift: gauge('schema_drift', 'Differences between declared and real tables', 'host'),
     // operate
     buildInfo: gauge('build_info', 'Always 1', 'version', 'engine'),
   };

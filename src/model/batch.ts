@@ -14,6 +14,7 @@ export type Layout = (typeof LAYOUTS)[number];
  * resolves.
  */
 export interface Fragment {
+  readonly shard: number;
   readonly table: Table;
   readonly layout: Layout;
   readonly rows: number;

@@ -9,9 +9,12 @@ import { parseClickHouseUrl } from '../clickhouse/client.ts';
 export interface Replica {
   readonly shard: number;
   readonly replica: number;
-  /** With user and password: never for a log line. */
-  readonly url: string;
-  /** `host:port`: the name of the replica in logs and metrics. */
+  /**
+   * With user and password: never for a log line. Undefined while nobody knows under which address this
+   * member of the cluster is reached.
+   */
+  readonly url: string | undefined;
+  /** `host:port` of the HTTP port, or of system.clusters without one: its name in logs and metrics. */
   readonly host: string;
 }
 
@@ -19,6 +22,8 @@ export interface Shard {
   readonly shard: number;
   /** The share of the rows that goes here, in relation to the sum of all; 0 takes no new rows. */
   readonly weight: number;
+  /** The macro {shard} of its hosts, empty where they have none. Numbers may not move between names. */
+  readonly name: string;
   readonly replicas: readonly Replica[];
 }
 
@@ -44,7 +49,7 @@ export function oneShard(urls: readonly string[]): Topology {
     const { host } = parseClickHouseUrl(url);
     return { shard: 0, replica, url, host };
   });
-  return checked({ cluster: '', shards: [{ shard: 0, weight: 1, replicas }] });
+  return checked({ cluster: '', shards: [{ shard: 0, weight: 1, name: '', replicas }] });
 }
 
 /** @returns the same topology. @throws ConfigurationError that lists everything that is wrong with it */

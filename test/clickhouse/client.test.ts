@@ -27,10 +27,7 @@ afterEach(async () => {
 });
 
 function connect(url = clickhouse.url, timeoutMs = 10_000, logger: Logger = silent): ClickHouse {
-  const server = createClickHouse(url, {
-    urls: [url], cluster: '', database: 'otel', insertTimeoutMs: timeoutMs, queryTimeoutMs: timeoutMs,
-    partitionsPerInsertMax: 100,
-  }, logger);
+  const server = createClickHouse(url, { insertTimeoutMs: timeoutMs, queryTimeoutMs: timeoutMs }, logger);
   opened.push(server);
   return server;
 }

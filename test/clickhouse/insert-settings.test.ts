@@ -10,10 +10,7 @@ const clickhouse = useClickHouse();
 let info: ServerInfo;
 
 beforeAll(async () => {
-  const server = createClickHouse(clickhouse.url, {
-    urls: [], cluster: '', database: 'otel', insertTimeoutMs: 10_000, queryTimeoutMs: 10_000,
-    partitionsPerInsertMax: 1,
-  }, silent);
+  const server = createClickHouse(clickhouse.url, { insertTimeoutMs: 10_000, queryTimeoutMs: 10_000 }, silent);
   info = await probe(server);
   await close(server);
 });

@@ -30,14 +30,7 @@ export function useContext(
   return (overrides) => {
     server ??= createClickHouse(
       clickhouse.url,
-      {
-        urls: [clickhouse.url],
-        cluster: '',
-        database: 'otel',
-        insertTimeoutMs: 20_000,
-        queryTimeoutMs: 20_000,
-        partitionsPerInsertMax: 100,
-      },
+      { insertTimeoutMs: 20_000, queryTimeoutMs: 20_000 },
       silent,
     );
     return {

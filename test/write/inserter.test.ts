@@ -23,10 +23,7 @@ const NEVER_STOPPED = new AbortController().signal;
 const clickhouse = useClickHouse();
 
 function connect(url = clickhouse.url): ClickHouse {
-  const settings = {
-    urls: [url], cluster: '', database: DATABASE, insertTimeoutMs: 20_000, queryTimeoutMs: 10_000,
-    partitionsPerInsertMax: 10,
-  };
+  const settings = { insertTimeoutMs: 20_000, queryTimeoutMs: 10_000 };
   return createClickHouse(url, settings, silent);
 }
 

@@ -18,10 +18,7 @@ import {
 import { COLUMNS, DATABASE, MemorySource, createTable, makeBatch, sealed } from './batches.ts';
 
 const clickhouse = useClickHouse();
-const SETTINGS = {
-  urls: [], cluster: '', database: DATABASE, insertTimeoutMs: 20_000, queryTimeoutMs: 10_000,
-  partitionsPerInsertMax: 10,
-};
+const SETTINGS = { insertTimeoutMs: 20_000, queryTimeoutMs: 10_000, partitionsPerInsertMax: 10 };
 
 interface Line {
   readonly level: number;
