@@ -5,8 +5,8 @@ export PATH := $(ROOT)/node_modules/.bin:$(PATH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 UNIT := test/config test/compress test/transcode test/oracle test/admit test/receive \
-        test/topology test/operate test/metrics test/tidy.test.ts
-INTEGRATION := test/redis test/queue test/clickhouse test/write test/migrate test/embedded test/bench test/process
+        test/operate test/metrics test/tidy.test.ts
+INTEGRATION := test/app test/topology test/redis test/queue test/clickhouse test/write test/migrate test/embedded test/bench test/process test/chaos
 
 .PHONY: up test test-unit test-integration test-chaos coverage lint bench install redis farm build clean
 
@@ -24,7 +24,7 @@ test-integration: install build redis farm
 	@exec node scripts/test.ts $(INTEGRATION)
 
 test-chaos: install build redis farm
-	@exec node scripts/test.ts test/process/kill.test.ts
+	@exec node scripts/test.ts test/process/kill.test.ts test/chaos
 
 coverage: install build redis farm
 	@exec node scripts/test.ts --coverage

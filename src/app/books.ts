@@ -1,6 +1,6 @@
 /**
- * The books of the queue, as gauges and as the answer to "may more come in?". Redis keeps them (every script
- * books what it does); here they are read once a second, and before a scrape.
+ * The books of the queue, as gauges and as the answer to "may more come in?". Redis keeps them, shard by
+ * shard (every script books what it does); here they are read once a second, and before a scrape.
  */
 import { Fault } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
@@ -9,7 +9,6 @@ import { type Verdict, later } from '../model/outcome.ts';
 import { SIGNALS } from '../model/signal.ts';
 import type { BatchStore } from '../queue/batch-store.ts';
 import type { ShardCounts } from '../queue/counts.ts';
-import { SHARD } from './shard.ts';
 
 const READ_EVERY_MS = 1_000;
 /** A scrape reads again only when the last reading is older than this. */
@@ -19,6 +18,7 @@ const RETRY_AFTER_MS = 2_000;
 
 export class Books {
   readonly #store: BatchStore;
+  readonly #shards: () => number;
   readonly #instruments: Instruments;
   readonly #logger: Logger;
   readonly #timer: NodeJS.Timeout;
@@ -26,8 +26,10 @@ export class Books {
   #readAtMs = Number.NEGATIVE_INFINITY;
   #refusing = false;
 
-  constructor(store: BatchStore, instruments: Instruments, logger: Logger) {
+  /** @param shards how many there are now; 0 while that is not known */
+  constructor(store: BatchStore, shards: () => number, instruments: Instruments, logger: Logger) {
     this.#store = store;
+    this.#shards = shards;
     this.#instruments = instruments;
     this.#logger = logger;
     this.#timer = setInterval(() => void this.refresh(), READ_EVERY_MS);
@@ -42,6 +44,7 @@ export class Books {
     return this.#bytesMax;
   }
 
+  /** Of all shards. */
   get queueBytes(): number {
     return this.#store.queueBytes;
   }
@@ -53,10 +56,12 @@ export class Books {
   /** Never rejects: gauges keep their last values while Redis is away, and /ready says that it is. */
   async refresh(): Promise<void> {
     const now = performance.now();
-    if (now - this.#readAtMs < FRESH_MS || !this.#store.connection.ready) return;
+    const count = this.#shards();
+    if (count === 0 || now - this.#readAtMs < FRESH_MS || !this.#store.connection.ready) return;
     this.#readAtMs = now;
     try {
-      this.#show(await this.#store.counts(SHARD));
+      const shards = Array.from({ length: count }, (_, shard) => this.#store.counts(shard));
+      this.#show(await Promise.all(shards));
     } catch (error) {
       if (!(error instanceof Fault)) throw error;
       this.#logger.debug({ reason: error.message }, 'the books could not be read');
@@ -85,16 +90,25 @@ export class Books {
     else this.#logger.info(figures, 'the queue has room again');
   }
 
-  #show(counts: ShardCounts): void {
+  #show(shards: readonly ShardCounts[]): void {
     const { queueItems, queueBytes, queueOldestAge, freshness } = this.#instruments;
-    const shard = String(SHARD);
-    queueBytes.set({ shard }, counts.queueBytes);
-    queueOldestAge.set({ shard }, (counts.oldestSealedAgeMs ?? 0) / 1000);
+    for (const [number, counts] of shards.entries()) {
+      const shard = String(number);
+      queueBytes.set({ shard }, counts.queueBytes);
+      queueOldestAge.set({ shard }, (counts.oldestSealedAgeMs ?? 0) / 1000);
+    }
     for (const signal of SIGNALS) {
-      const { waiting, newestWrittenAtMs } = counts.items[signal];
-      queueItems.set({ signal }, waiting);
-      if (newestWrittenAtMs !== undefined)
-        freshness.set({ signal }, (counts.nowMs - newestWrittenAtMs) / 1000);
+      queueItems.set({ signal }, sum(shards.map(({ items }) => items[signal].waiting)));
+      // The newest item wherever it is: a shard that gets no rows, or takes none, has gauges of its own.
+      const agesMs = shards.flatMap(({ nowMs, items }) => {
+        const { newestWrittenAtMs } = items[signal];
+        return newestWrittenAtMs === undefined ? [] : [nowMs - newestWrittenAtMs];
+      });
+      if (agesMs.length > 0) freshness.set({ signal }, Math.min(...agesMs) / 1000);
     }
   }
+}
+
+function sum(figures: readonly number[]): number {
+  return figures.reduce((total, figure) => total + figure, 0);
 }

@@ -6,9 +6,10 @@ import { Door } from '../admit/door.ts';
 import { createFrameCompressor } from '../compress/frame.ts';
 import type { SealedBatch } from '../model/batch.ts';
 import { SIGNALS, type Signal } from '../model/signal.ts';
-import type { AppendResult, BatchStore } from '../queue/batch-store.ts';
+import type { BatchStore } from '../queue/batch-store.ts';
 import { GroupCommit } from '../queue/commit.ts';
 import type { JobQueue } from '../queue/jobs.ts';
+import type { Routing } from '../queue/routing.ts';
 import { Sealer } from '../queue/sealer.ts';
 import { listenGrpc } from '../receive/grpc.ts';
 import { listenHttp } from '../receive/http.ts';
@@ -18,13 +19,16 @@ import type { Books } from './books.ts';
 import { createIngest } from './ingest.ts';
 import { LargeLane } from './large-lane.ts';
 import type { RoleContext } from './roles.ts';
-import { SHARD } from './shard.ts';
+import type { RoleRouting } from './routing.ts';
+import { PerShard } from './shards.ts';
 
 export interface GatewayParts {
   /** Connected. */
   readonly store: BatchStore;
   readonly books: Books;
-  readonly jobs: JobQueue;
+  readonly jobs: PerShard<JobQueue>;
+  /** Known. */
+  readonly routing: RoleRouting;
   /** Whether clients should come here, for the gRPC health service. */
   readonly ready: () => boolean;
 }
@@ -42,13 +46,18 @@ export interface Gateway {
  */
 export async function startGateway(context: RoleContext, parts: GatewayParts): Promise<Gateway> {
   const { settings, instruments, logger, lifecycle } = context;
-  const { books, ready } = parts;
+  const { books, routing, ready } = parts;
   const commits = await startCommits(context, parts);
   const { requestBytesMax, nestingMax } = settings.receive;
   const { engine } = settings.transcode;
   const { zstdLevel, bytesMax: fragmentBytesMax } = settings.fragment;
   const lane = new LargeLane({ engine, nestingMax, requestBytesMax, zstdLevel, fragmentBytesMax }, logger);
   lifecycle.add('large lane', () => lane.close());
+  routing.onChange(({ shards }: Routing) => {
+    const weights = shards.map(({ weight }) => weight);
+    for (const signal of SIGNALS) commits[signal].route(weights);
+    lane.route(weights);
+  });
 
   const ingest = createIngest({ receive: settings.receive, commits, lane, instruments });
   const door = new Door(settings.receive, instruments);
@@ -71,21 +80,23 @@ async function startCommits(
 ): Promise<Record<Signal, GroupCommit>> {
   const compressor = createFrameCompressor(settings.fragment.zstdLevel);
   const { ageMsMax } = settings.batch;
-  const onSealed = (batches: readonly SealedBatch[]) => jobs.offer(batches);
-  const sealer = new Sealer({ shard: SHARD, ageMsMax, store, onSealed, instruments, logger });
-  lifecycle.add('sealer', async () => sealer.stop());
+  const sealers = new PerShard((shard) => {
+    const onSealed = (batches: readonly SealedBatch[]) => jobs.of(shard).offer(batches);
+    return new Sealer({ shard, ageMsMax, store, onSealed, instruments, logger });
+  });
+  lifecycle.add('sealers', async () => {
+    for (const sealer of sealers.all) sealer.stop();
+  });
   const commits: Partial<Record<Signal, GroupCommit>> = {};
   for (const signal of SIGNALS) {
     const blocks = await createOpenBlocks(signal, settings.transcode.engine, settings.receive);
-    const onStored = (result: AppendResult) => sealer.stored(result);
     commits[signal] = new GroupCommit({
       signal,
-      shard: SHARD,
       blocks,
       compressor,
       store,
       instruments,
-      onStored,
+      onStored: (shard, result) => sealers.of(shard).stored(result),
       fragmentBytesMax: settings.fragment.bytesMax,
     });
   }

@@ -18,6 +18,8 @@ export interface LaneRequest {
   readonly signal: Signal;
   readonly format: 'protobuf' | 'json';
   readonly encoding: Encoding;
+  /** Of the shards that its rows are shared out to (OpenBlocks.route). */
+  readonly weights: readonly number[];
   /** In order. Transferred: the sender has them no longer. */
   readonly pieces: readonly Uint8Array<ArrayBuffer>[];
 }

@@ -31,7 +31,7 @@ port.on('message', (request: LaneRequest) => {
   port.postMessage({ id: request.id, result } satisfies LaneAnswer, [...new Set(buffers)]);
 });
 
-function take({ signal, format, encoding, pieces }: LaneRequest): LaneResult {
+function take({ signal, format, encoding, weights, pieces }: LaneRequest): LaneResult {
   const request = { signal, format, encoding, body: Buffer.concat(pieces) };
   const decoded = decodeRequest(request, settings.requestBytesMax, settings.nestingMax);
   if (decoded.kind === 'too_large') {
@@ -40,7 +40,7 @@ function take({ signal, format, encoding, pieces }: LaneRequest): LaneResult {
   }
   if (decoded.kind === 'never') return decoded;
   try {
-    return transcode(signal, decoded.bytes);
+    return transcode(signal, weights, decoded.bytes);
   } catch (error) {
     if (error instanceof Malformed) return malformed(request, error);
     throw error;
@@ -48,9 +48,10 @@ function take({ signal, format, encoding, pieces }: LaneRequest): LaneResult {
 }
 
 /** @throws Malformed with the offset in the whole request. */
-function transcode(signal: Signal, request: Uint8Array): LaneResult {
+function transcode(signal: Signal, weights: readonly number[], request: Uint8Array): LaneResult {
   const open = blocks.get(signal);
   assert(open, 'a transcoder for every signal');
+  open.route(weights);
   const fragments: Fragment[] = [];
   const outcomes: Outcome[] = [];
   for (const slice of sliceRequest(request, settings.fragmentBytesMax)) {
@@ -62,8 +63,9 @@ function transcode(signal: Signal, request: Uint8Array): LaneResult {
         throw new Malformed(error.reason, error.byteOffset + before);
       throw error;
     }
-    for (const { table, rows, bytes } of open.close()) {
-      fragments.push({ table, layout: compressor.layout, rows, bytes: unshared(compressor.compress(bytes)) });
+    for (const { shard, table, rows, bytes } of open.close()) {
+      const frame = unshared(compressor.compress(bytes));
+      fragments.push({ shard, table, layout: compressor.layout, rows, bytes: frame });
     }
   }
   return { kind: 'fragments', fragments, outcome: sumOutcomes(outcomes) };

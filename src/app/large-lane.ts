@@ -23,10 +23,16 @@ export class LargeLane {
   #worker: Worker | undefined;
   #quiet: NodeJS.Timeout | undefined;
   #lastId = 0;
+  #weights: readonly number[] = [1];
 
   constructor(settings: LaneSettings, logger: Logger) {
     this.#settings = settings;
     this.#logger = logger;
+  }
+
+  /** Shares the rows of later requests out: OpenBlocks.route. */
+  route(weights: readonly number[]): void {
+    this.#weights = weights;
   }
 
   /**
@@ -42,7 +48,7 @@ export class LargeLane {
     const pieces = (
       body.length === 1 ? body.map((piece) => piece.slice()) : body
     ) as Uint8Array<ArrayBuffer>[];
-    const request: LaneRequest = { id, signal, format, encoding, pieces };
+    const request: LaneRequest = { id, signal, format, encoding, weights: this.#weights, pieces };
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
       worker.postMessage(

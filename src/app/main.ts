@@ -6,6 +6,7 @@ import { Command, CommanderError } from 'commander';
 import { ConfigurationError, messageOf } from '../base/errors.ts';
 import { loadSettings } from '../config/load.ts';
 import { printSettings } from '../config/print.ts';
+import type { MigrateFlags } from './migrate.ts';
 import { printTable } from './print.ts';
 import type { Role } from './roles.ts';
 
@@ -40,20 +41,19 @@ function program(exit: (code: number) => void): Command {
         exit(await runRole(role, version));
       });
   }
-  const migrate = sluice.command('migrate').description('the tables in ClickHouse');
-  const steps = [
-    ['plan', 'what apply would do; changes nothing; exit code 3 when there is something to do'],
-    ['apply', 'brings the tables to the state of this version'],
-    ['status', 'which migrations were applied, and when'],
-  ] as const;
-  for (const [step, description] of steps) {
-    migrate
+  addMigrate(sluice.command('migrate').description('the tables in ClickHouse'), version, exit);
+  const topology = sluice.command('topology').description('the ClickHouse cluster as it is');
+  for (const [step, description] of [
+    ['show', 'shards, replicas and how each of them is'],
+    ['check', 'what is wrong with it and what to do; exit code 3 when anything is'],
+  ] as const) {
+    topology
       .command(step)
       .description(description)
       .option('--json', 'as JSON')
       .action(async (options: JsonOption) => {
-        const { runMigrate } = await import('./migrate.ts');
-        exit(await runMigrate(step, version, options.json === true));
+        const { runTopology } = await import('./topology.ts');
+        exit(await runTopology(step, options.json === true));
       });
   }
   const config = sluice.command('config').description('the settings');
@@ -80,6 +80,38 @@ function program(exit: (code: number) => void): Command {
         );
     });
   return sluice;
+}
+
+/** Each step, what it does, and which of the options below it takes. */
+const MIGRATE_STEPS = [
+  ['plan', 'what apply would do; changes nothing; exit code 3 when there is something to do', []],
+  ['apply', 'brings the tables to the state of this version', ['allowDrops', 'lock', 'wait']],
+  ['status', 'which migrations were applied to which host, and when', []],
+  ['verify', "each host's real tables against the declared ones; exit code 3 when they differ", []],
+  ['repair', 'brings new, emptied or drifted hosts to the declared state', ['dryRun', 'lock', 'wait']],
+  ['adopt', 'takes over tables made for one server or by another program', ['dryRun', 'lock', 'wait']],
+  ['grants', 'the least rights that writers, migrators and readers need, as SQL', []],
+] as const;
+
+const MIGRATE_OPTIONS = {
+  allowDrops: ['--allow-drops', 'also run steps that lose data'],
+  dryRun: ['--dry-run', 'say what would be done and change nothing'],
+  lock: ['--no-lock', 'without the lock in Redis: only when nobody else migrates'],
+  wait: ['--wait', 'wait for another migrator instead of leaving'],
+} as const;
+
+function addMigrate(migrate: Command, version: string, exit: (code: number) => void): void {
+  for (const [step, description, options] of MIGRATE_STEPS) {
+    const command = migrate.command(step).description(description).option('--json', 'as JSON');
+    for (const option of options) {
+      const [flag, meaning] = MIGRATE_OPTIONS[option];
+      command.option(flag, meaning);
+    }
+    command.action(async (given: MigrateFlags) => {
+      const { runMigrate } = await import('./migrate.ts');
+      exit(await runMigrate(step, version, given));
+    });
+  }
 }
 
 async function main(): Promise<number> {

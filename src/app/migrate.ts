@@ -1,13 +1,17 @@
-/** `sluice migrate …`: the migrator's data as text for people, or as JSON. */
-import { createLogger } from '../base/log.ts';
-import { close, createClickHouse } from '../clickhouse/client.ts';
+/** `sluice migrate …`: finds the hosts, takes the lock where something may change, and runs a command. */
+import { tickMs } from '../base/clock.ts';
+import { Fault } from '../base/errors.ts';
+import { type Logger, createLogger } from '../base/log.ts';
+import { type ClickHouse, close, createClickHouse, parseClickHouseUrl } from '../clickhouse/client.ts';
 import { loadSettings } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
-import type { Logger } from '../base/log.ts';
+import { adoptTables } from '../migrate/adopt.ts';
+import { driftOf } from '../migrate/difference.ts';
+import { GRANT_ROLES, grantStatements } from '../migrate/grants.ts';
+import { type FoundHosts, hostsOf } from '../migrate/hosts.ts';
+import { LockUnavailable, withLock } from '../migrate/lock.ts';
+import { repairHosts } from '../migrate/repair.ts';
 import {
-  type HostPlan,
-  type HostReport,
-  type HostStatus,
   type MigrateContext,
   SINGLE_SERVER,
   hasDifferences,
@@ -15,91 +19,221 @@ import {
   migratePlan,
   migrateStatus,
 } from '../migrate/run.ts';
-import { printTable } from './print.ts';
+import { survey } from '../migrate/survey.ts';
+import { verifyHosts } from '../migrate/verify.ts';
+import {
+  printAdoption,
+  printGrants,
+  printPlans,
+  printProgress,
+  printRepair,
+  printReport,
+  printStatus,
+  printVerification,
+} from './migrate-print.ts';
+import { withTopology } from './topology.ts';
 
+const EXIT_FAILED = 1;
 const EXIT_DIFFERENCES = 3;
 
-/** Hands a context to `body` whose connections are closed afterwards. */
+export const MIGRATE_STEPS = ['plan', 'apply', 'status', 'verify', 'repair', 'adopt', 'grants'] as const;
+export type MigrateStep = (typeof MIGRATE_STEPS)[number];
+
+export interface MigrateFlags {
+  readonly json?: boolean;
+  readonly allowDrops?: boolean;
+  readonly dryRun?: boolean;
+  /** False goes without the lock. */
+  readonly lock?: boolean;
+  /** For another migrator, instead of leaving. */
+  readonly wait?: boolean;
+}
+
+/**
+ * Hands a context to `body` whose connections are closed afterwards. Without the lock: for what changes
+ * nothing.
+ */
 export async function withMigrations<T>(
   settings: Settings,
   version: string,
   logger: Logger,
   body: (context: MigrateContext) => Promise<T>,
 ): Promise<T> {
-  const servers = settings.clickhouse.urls.map((url) => createClickHouse(url, settings.clickhouse, logger));
-  const { database } = settings.clickhouse;
-  const { retention, migrations } = settings;
+  const { clickhouse, migrations, retention } = settings;
+  const opened: ClickHouse[] = [];
+  const open = (url: string) => {
+    // A statement may take as long as the migrator waits.
+    const timeouts = { insertTimeoutMs: migrations.waitMsMax, queryTimeoutMs: clickhouse.queryTimeoutMs };
+    const server = createClickHouse(url, timeouts, logger);
+    opened.push(server);
+    return server;
+  };
   try {
     return await body({
-      servers,
-      layout: SINGLE_SERVER,
-      database,
+      ...(await findHosts(settings, logger, open)),
+      database: clickhouse.database,
       retention,
+      outageHoursMax: clickhouse.outageHoursMax,
+      storagePolicy: clickhouse.storagePolicy,
       migrationsDir: migrations.dir,
+      waitMsMax: migrations.waitMsMax,
       version,
       logger,
     });
   } finally {
-    await Promise.all(servers.map((server) => close(server)));
+    await Promise.all(opened.map((server) => close(server)));
   }
+}
+
+/** The same under the lock of the cluster, for what changes tables. @throws as withLock */
+export async function withLockedMigrations<T>(
+  settings: Settings,
+  version: string,
+  logger: Logger,
+  { lock = true, wait = false }: Pick<MigrateFlags, 'lock' | 'wait'>,
+  body: (context: MigrateContext) => Promise<T>,
+): Promise<T> {
+  if (!lock) return withMigrations(settings, version, logger, body);
+  const { clickhouse, migrations, redis } = settings;
+  const [url = ''] = clickhouse.urls;
+  const options = {
+    redis,
+    target: clickhouse.cluster === '' ? parseClickHouseUrl(url).host : clickhouse.cluster,
+    database: clickhouse.database,
+    lockMs: migrations.lockMs,
+    waitMsMax: wait ? migrations.waitMsMax : 0,
+    version,
+    logger,
+  };
+  // The cluster is looked at under the lock: the migrator before may have changed what is found there.
+  try {
+    return await withLock(options, (guard) =>
+      withMigrations(settings, version, logger, (context) => body({ ...context, guard })),
+    );
+  } catch (error) {
+    if (!(error instanceof LockUnavailable) || clickhouse.cluster !== '') throw error;
+    // One server takes each statement once, whoever sends it, and may be migrated before there is a Redis.
+    logger.warn({ reason: error.message }, 'going on without the lock, since there is one server only');
+    return await withMigrations(settings, version, logger, body);
+  }
+}
+
+async function findHosts(
+  settings: Settings,
+  logger: Logger,
+  open: (url: string) => ClickHouse,
+): Promise<FoundHosts> {
+  const { cluster, replication, urls } = settings.clickhouse;
+  const [url] = urls;
+  // One server that knows no cluster: nothing to find out.
+  if (cluster === '' && replication !== 'on' && url !== undefined && urls.length === 1) {
+    const hosts = [{ server: open(url), shard: 0, replica: 0 }];
+    return { hosts, missing: [], faults: [], layout: SINGLE_SERVER };
+  }
+  return withTopology(settings, logger, async (discovery) => hostsOf(discovery, open, settings));
 }
 
 /** @returns the exit code */
-export async function runMigrate(
-  step: 'plan' | 'apply' | 'status',
-  version: string,
-  json: boolean,
-): Promise<number> {
+export async function runMigrate(step: MigrateStep, version: string, flags: MigrateFlags): Promise<number> {
   const { settings } = loadSettings();
   const logger = createLogger(settings.log.level, settings.log.format);
-  return withMigrations(settings, version, logger, async (context) => {
-    if (step === 'apply') return show(await migrateApply(context), json, printReport);
-    if (step === 'status') return show(await migrateStatus(context), json, printStatus);
-    const plans = await migratePlan(context);
-    show(plans, json, printPlan);
-    return hasDifferences(plans) ? EXIT_DIFFERENCES : 0;
-  });
+  const json = flags.json === true;
+  const looking = (body: (context: MigrateContext) => Promise<number>) =>
+    withMigrations(settings, version, logger, body);
+  const changing = (body: (context: MigrateContext) => Promise<number>) =>
+    withLockedMigrations(settings, version, logger, flags, body);
+  switch (step) {
+    case 'plan':
+      return looking(async (context) => {
+        const plans = await migratePlan(context);
+        show(plans, json, printPlans);
+        return hasDifferences(plans) ? EXIT_DIFFERENCES : 0;
+      });
+    case 'status':
+      return looking(async (context) => show(await migrateStatus(context), json, each(printStatus)));
+    case 'apply':
+      return changing((context) => apply(context, flags));
+    case 'verify':
+      return looking(async (context) => {
+        const hosts = await verifyHosts(context);
+        show(hosts, json, each(printVerification));
+        return hosts.some((host) => driftOf(host) > 0) ? EXIT_DIFFERENCES : 0;
+      });
+    case 'repair':
+      return (flags.dryRun === true ? looking : changing)((context) => repair(context, flags));
+    case 'grants':
+      return looking((context) => grants(context, json));
+    case 'adopt':
+      return (flags.dryRun === true ? looking : changing)((context) => adopt(context, flags));
+  }
 }
 
-function show<T>(data: readonly T[], json: boolean, print: (item: T) => void): number {
+async function apply(
+  context: MigrateContext,
+  { json = false, allowDrops = false }: MigrateFlags,
+): Promise<number> {
+  const startMs = tickMs();
+  const progress = json ? undefined : printProgress(startMs);
+  const reports = await migrateApply(context, { allowDrops, ...(progress && { progress }) });
+  for (const verification of await verifyHosts(context)) {
+    const differences = driftOf(verification);
+    if (differences === 0) continue;
+    const words = 'tables differ from what is declared: `sluice migrate verify` shows how';
+    context.logger.warn({ host: verification.host, differences }, words);
+  }
+  return show(reports, json, each(printReport));
+}
+
+async function repair(
+  context: MigrateContext,
+  { json = false, dryRun = false }: MigrateFlags,
+): Promise<number> {
+  const hosts = await repairHosts(context, { dryRun });
+  show(
+    hosts,
+    json,
+    each((host) => printRepair(host, dryRun)),
+  );
+  return hosts.some(({ failures }) => failures.length > 0) ? EXIT_FAILED : 0;
+}
+
+async function adopt(
+  context: MigrateContext,
+  { json = false, dryRun = false }: MigrateFlags,
+): Promise<number> {
+  const hosts = await adoptTables(context, { dryRun });
+  show(
+    hosts,
+    json,
+    each((host) => printAdoption(host, dryRun)),
+  );
+  const failed = hosts.some(
+    ({ failures, repair: after }) => failures.length + (after?.failures.length ?? 0) > 0,
+  );
+  return failed ? EXIT_FAILED : 0;
+}
+
+/** For every role, with a user's name to be replaced by one's own. @throws Fault where no host answers */
+async function grants(context: MigrateContext, json: boolean): Promise<number> {
+  const { views } = await survey(context);
+  const [view] = views;
+  if (view === undefined) throw new Fault('migrate_no_host', 'here', 'no host answers: its version decides');
+  const { database, layout } = context;
+  const roles = GRANT_ROLES.map((role) => ({
+    role,
+    statements: grantStatements({ ...layout, database, server: view.info }, role, `sluice_${role}`),
+  }));
+  return show(roles, json, each(printGrants));
+}
+
+function show<T>(data: readonly T[], json: boolean, print: (data: readonly T[]) => void): number {
   if (json) console.log(JSON.stringify(data, null, 2));
-  else for (const item of data) print(item);
+  else print(data);
   return 0;
 }
 
-function printPlan({ host, refusals, pending, ttlChanges, ttlForeign }: HostPlan): void {
-  console.log(`${host}:`);
-  for (const refusal of refusals) console.log(`  refused: ${refusal}`);
-  for (const { name, statements } of pending) {
-    console.log(`  ${name}`);
-    for (const { sql } of statements) console.log(`${sql.trim().replace(/^/gm, '    ')};`);
-  }
-  for (const { table, from, to } of ttlChanges) console.log(`  TTL of ${table}: "${from}" becomes "${to}"`);
-  for (const table of ttlForeign) console.log(`  ${table}: its TTL was written by hand and stays`);
-  if (refusals.length + pending.length + ttlChanges.length === 0) console.log('  nothing to do');
-}
-
-function printReport({ host, applied, ttlChanged }: HostReport): void {
-  console.log(`${host}: ${applied.length} migrations applied, ${ttlChanged.length} TTLs changed`);
-  for (const { name, durationMs } of applied) console.log(`  ${name} (${durationMs} ms)`);
-}
-
-function printStatus({ host, migrations, refusals }: HostStatus): void {
-  console.log(`${host}:`);
-  for (const refusal of refusals) console.log(`  refused: ${refusal}`);
-  printTable(
-    ['number', 'name', 'state', 'applied at', 'ms', 'by version'],
-    migrations.map((migration) => {
-      const { number, name, state } = migration;
-      if (state === 'pending') return [String(number), name, state, '', '', ''];
-      return [
-        String(number),
-        name,
-        state,
-        migration.appliedAt,
-        String(migration.durationMs),
-        migration.version,
-      ];
-    }),
-  );
+function each<T>(print: (item: T) => void): (data: readonly T[]) => void {
+  return (data) => {
+    for (const item of data) print(item);
+  };
 }

@@ -11,12 +11,17 @@ import { listenAdmin } from '../operate/admin.ts';
 import type { Check } from '../operate/checks.ts';
 import { BatchStore } from '../queue/batch-store.ts';
 import { JobQueue } from '../queue/jobs.ts';
+import { RoutingStore } from '../queue/routing.ts';
+import { connectRedis } from '../redis/connection.ts';
 import { Books } from './books.ts';
+import { DriftWatch } from './drift.ts';
+import { createEyes } from './eyes.ts';
 import { type Gateway, startGateway } from './gateway.ts';
 import { Lifecycle, untilSignalled } from './lifecycle.ts';
 import { awaitRedis, queueBytesMax } from './redis.ts';
+import { RoleRouting } from './routing.ts';
+import { PerShard } from './shards.ts';
 import { applyMigrations, startEmbedded } from './up.ts';
-import { SHARD } from './shard.ts';
 import { startWriter } from './writer.ts';
 
 export type Role = 'up' | 'all' | 'gateway' | 'writer';
@@ -29,7 +34,11 @@ export interface RoleContext {
   readonly lifecycle: Lifecycle;
 }
 
-interface State {
+/** What the admin port tells of. */
+interface Parts {
+  readonly store: BatchStore;
+  readonly routing: RoleRouting;
+  readonly books: Books;
   started: boolean;
   gateway: Gateway | undefined;
 }
@@ -69,60 +78,94 @@ async function startRole(
   if (lifecycle.stopping) return;
   const context: RoleContext = { settings, instruments, logger, lifecycle };
 
-  const store = new BatchStore({ ...settings, logger });
-  lifecycle.add('Redis', async () => store.close());
-  const books = new Books(store, instruments, logger);
-  lifecycle.add('books', async () => books.close());
-  const state: State = { started: false, gateway: undefined };
-  const adminPort = await startAdmin(context, store, books, state);
+  const parts = createParts(role, context);
+  const { store, books, routing } = parts;
+  const adminPort = await startAdmin(context, parts);
 
   const facts = await awaitRedis(store, settings.redis, logger, () => lifecycle.stopping);
   if (facts === undefined) return;
   books.bytesMax = queueBytesMax(settings.queue.bytesMax, facts);
-  const jobs = new JobQueue({ ...settings, shard: SHARD, logger });
-  lifecycle.add('job queue', (msMax) => jobs.close(msMax));
-  if (role !== 'gateway') startWriter(context, store, jobs);
+  await routing.first();
+  if (lifecycle.stopping) return;
+  const jobs = openJobQueues(context);
+  if (role !== 'gateway') startWriter(context, { store, jobs, routing });
   if (role !== 'writer') {
-    const ready = () => checkReady(context, store, books).every(({ ok }) => ok);
-    state.gateway = await startGateway(context, { store, books, jobs, ready });
+    const ready = () => checkReady(context, parts).every(({ ok }) => ok);
+    parts.gateway = await startGateway(context, { store, books, jobs, routing, ready });
   }
-  state.started = true;
+  routing.start();
+  parts.started = true;
   await books.refresh();
   if (lifecycle.stopping) return;
-  console.log(readyLine(settings, state.gateway, adminPort));
+  console.log(readyLine(settings, parts.gateway, adminPort));
 }
 
-async function startAdmin(
-  context: RoleContext,
-  store: BatchStore,
-  books: Books,
-  state: State,
-): Promise<number> {
+/** Nothing of it is connected yet. */
+function createParts(role: Role, context: RoleContext): Parts {
   const { settings, instruments, logger, lifecycle } = context;
+  const store = new BatchStore({ ...settings, logger });
+  lifecycle.add('Redis', async () => store.close());
+  const { look, publishes } = createEyes(role, context);
+  if (role !== 'gateway') {
+    const drift = new DriftWatch({ settings, look, instruments, logger });
+    lifecycle.add('schema drift', () => drift.stop());
+    drift.start();
+  }
+  const routing = new RoleRouting({
+    store: new RoutingStore(store.connection),
+    ...settings.clickhouse,
+    look,
+    publishes,
+    stopped: () => lifecycle.stopping,
+    logger,
+  });
+  lifecycle.add('routing', async () => routing.stop());
+  // Where there is a watch, that one says how many there are.
+  if (role === 'gateway') routing.onChange(({ shards }) => instruments.topologyShards.set(shards.length));
+  const books = new Books(store, () => routing.current?.shards.length ?? 0, instruments, logger);
+  lifecycle.add('books', async () => books.close());
+  return { store, routing, books, started: false, gateway: undefined };
+}
+
+/** Shared by gateway and writer; one connection for all shards. */
+function openJobQueues({ settings, logger, lifecycle }: RoleContext): PerShard<JobQueue> {
+  const redis = connectRedis(settings.redis, logger);
+  const jobs = new PerShard((shard) => new JobQueue({ redis, shard, logger }));
+  lifecycle.add('job queues', async (msMax) => {
+    await Promise.all(jobs.all.map((queue) => queue.close(msMax)));
+    redis.disconnect();
+  });
+  return jobs;
+}
+
+async function startAdmin(context: RoleContext, parts: Parts): Promise<number> {
+  const { settings, instruments, logger, lifecycle } = context;
+  const started = () => String(parts.started);
   const admin = await listenAdmin({
     addr: settings.admin.addr,
     instruments,
     logger,
     // A process that can answer this is alive; what is wrong with its neighbours is for /ready to say.
     health: () => [{ name: 'process', ok: true, figure: 'running', limit: 'running' }],
-    ready: () => checkReady(context, store, books),
-    startup: () => [{ name: 'started', ok: state.started, figure: String(state.started), limit: 'true' }],
+    ready: () => checkReady(context, parts),
+    startup: () => [{ name: 'started', ok: parts.started, figure: started(), limit: 'true' }],
     refresh: async () => {
-      state.gateway?.refresh();
-      await books.refresh();
+      parts.gateway?.refresh();
+      await parts.books.refresh();
     },
   });
   lifecycle.add('admin port', () => admin.close());
   return admin.port;
 }
 
-function checkReady({ lifecycle }: RoleContext, store: BatchStore, books: Books): Check[] {
+function checkReady({ lifecycle }: RoleContext, { store, routing, books }: Parts): Check[] {
   const draining = lifecycle.stopping;
   const connected = store.connection.ready;
   const full = books.queueBytes >= books.bytesMax;
   return [
     { name: 'draining', ok: !draining, figure: String(draining), limit: 'false' },
     { name: 'redis', ok: connected, figure: connected ? 'connected' : 'away', limit: 'connected' },
+    routing.check(),
     { name: 'queue_bytes', ok: !full, figure: String(books.queueBytes), limit: String(books.bytesMax) },
   ];
 }

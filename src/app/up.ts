@@ -6,15 +6,15 @@ import { join } from 'node:path';
 import type { Logger } from '../base/log.ts';
 import type { Loaded } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
-import { startEmbeddedClickHouse } from '../embedded/clickhouse.ts';
 import { openDataDir } from '../embedded/data-dir.ts';
 import { startEmbeddedRedis } from '../embedded/redis.ts';
 import type { EmbeddedService } from '../embedded/service.ts';
-import { migrateApply } from '../migrate/run.ts';
+import { EMBEDDED_CLUSTER, startEmbeddedShards } from '../embedded/shards.ts';
+import { type MigrateContext, migrateApply } from '../migrate/run.ts';
 import type { Lifecycle } from './lifecycle.ts';
-import { withMigrations } from './migrate.ts';
+import { withLockedMigrations } from './migrate.ts';
 
-/** @returns the settings with the URLs of what was started */
+/** @returns the settings with the URLs of what was started; several ClickHouse servers are a cluster */
 export async function startEmbedded(loaded: Loaded, lifecycle: Lifecycle, logger: Logger): Promise<Settings> {
   const { settings } = loaded;
   const ownRedis = isGiven(loaded, 'redis.url');
@@ -23,16 +23,20 @@ export async function startEmbedded(loaded: Loaded, lifecycle: Lifecycle, logger
   const { embedded, redis, clickhouse } = settings;
   const folder = openDataDir(embedded.dataDir, embedded.diskFreeBytesMin);
   lifecycle.add('data folder', async () => folder.release());
-  const started = { redisUrl: redis.url, clickhouseUrls: clickhouse.urls };
+  const started = { redisUrl: redis.url, urls: clickhouse.urls, cluster: clickhouse.cluster };
   if (!ownClickHouse) {
-    const service = await startEmbeddedClickHouse({
-      dataDir: join(folder.path, 'clickhouse'),
+    const services = await startEmbeddedShards({
+      dataDir: folder.path,
+      count: embedded.shards,
       httpPort: embedded.clickhouseHttpPort,
       tcpPort: embedded.clickhouseTcpPort,
       logger,
     });
-    keep(service, 'embedded ClickHouse', lifecycle);
-    started.clickhouseUrls = [service.url];
+    for (const [shard, service] of services.entries()) {
+      keep(service, `embedded ClickHouse${services.length > 1 ? ` ${shard + 1}` : ''}`, lifecycle);
+    }
+    started.urls = services.map(({ url }) => url);
+    started.cluster = services.length > 1 ? EMBEDDED_CLUSTER : '';
   }
   if (!ownRedis) {
     const service = await startEmbeddedRedis({
@@ -47,12 +51,13 @@ export async function startEmbedded(loaded: Loaded, lifecycle: Lifecycle, logger
   return {
     ...settings,
     redis: { ...redis, url: started.redisUrl },
-    clickhouse: { ...clickhouse, urls: started.clickhouseUrls },
+    clickhouse: { ...clickhouse, urls: started.urls, cluster: started.cluster },
   };
 }
 
 export async function applyMigrations(settings: Settings, version: string, logger: Logger): Promise<void> {
-  const reports = await withMigrations(settings, version, logger, migrateApply);
+  const apply = (context: MigrateContext) => migrateApply(context);
+  const reports = await withLockedMigrations(settings, version, logger, { wait: true }, apply);
   for (const { host, applied, ttlChanged } of reports) {
     const names = applied.map(({ name }) => name);
     logger.info({ host, applied: names, ttlChanged: ttlChanged.length }, 'tables are up to date');

@@ -7,35 +7,59 @@ import type { SealedBatch } from '../model/batch.ts';
 import type { BatchStore } from '../queue/batch-store.ts';
 import { type JobQueue, JobWorker } from '../queue/jobs.ts';
 import { Sweep } from '../queue/sweep.ts';
-import { oneShard } from '../topology/topology.ts';
+import { connectRedisForWorker } from '../redis/connection.ts';
 import { COLUMNS } from '../transcode/tables.ts';
 import { Writer } from '../write/writer.ts';
 import type { RoleContext } from './roles.ts';
-import { SHARD } from './shard.ts';
+import { type RoleRouting, localTable } from './routing.ts';
+import { PerShard } from './shards.ts';
 
-/** Takes jobs from now on. ClickHouse may be away: batches wait for it. */
-export function startWriter(context: RoleContext, store: BatchStore, jobs: JobQueue): void {
+export interface WriterParts {
+  /** Connected. */
+  readonly store: BatchStore;
+  readonly jobs: PerShard<JobQueue>;
+  /** Known. Its topology says where the batches of each shard go. */
+  readonly routing: RoleRouting;
+}
+
+/**
+ * Takes the jobs of every shard from now on, and of each that is added. ClickHouse may be away: batches wait.
+ */
+export function startWriter(context: RoleContext, parts: WriterParts): void {
   const { settings, instruments, logger, lifecycle } = context;
+  const { store, jobs, routing } = parts;
   const { clickhouse } = settings;
   const writer = new Writer({
-    topology: oneShard(clickhouse.urls),
+    ...clickhouse,
+    topology: () => routing.topology,
     source: store,
-    connect: (replica) => createClickHouse(replica.url, clickhouse, logger),
-    database: clickhouse.database,
+    connect: (url, connectionsMax) => createClickHouse(url, clickhouse, logger, connectionsMax),
     columns: COLUMNS,
-    insertTimeoutMs: clickhouse.insertTimeoutMs,
-    partitionsPerInsertMax: clickhouse.partitionsPerInsertMax,
+    tableName: (table) => localTable(table, clickhouse.cluster),
     instruments,
     logger,
   });
+  const redis = connectRedisForWorker(settings.redis, logger);
   const handle = (batch: SealedBatch) => writer.write(batch);
-  const worker = new JobWorker({ ...settings, shard: SHARD, store, handle, logger });
+  const workers = new PerShard(
+    (shard) => new JobWorker({ redis, write: settings.write, shard, store, handle, logger }),
+  );
+  const sweeps = new PerShard((shard) => {
+    const { write } = settings;
+    const sweep = new Sweep({ write, shard, store, jobs: jobs.of(shard), instruments, logger });
+    sweep.start();
+    return sweep;
+  });
+  routing.onChange(({ shards }) => {
+    workers.grow(shards.length);
+    sweeps.grow(shards.length);
+  });
   // Together: jobs whose inserts are broken off after half of the time are handed back in the other half.
   lifecycle.add('inserts', async (msMax) => {
-    await Promise.all([worker.close(msMax), writer.stop(msMax / 2)]);
+    await Promise.all([...workers.all.map((worker) => worker.close(msMax)), writer.stop(msMax / 2)]);
+    redis.disconnect();
   });
-
-  const sweep = new Sweep({ ...settings, shard: SHARD, store, jobs, instruments, logger });
-  sweep.start();
-  lifecycle.add('sweep', () => sweep.stop());
+  lifecycle.add('sweeps', async () => {
+    await Promise.all(sweeps.all.map((sweep) => sweep.stop()));
+  });
 }

@@ -47,8 +47,8 @@ const ROWS: readonly Row[] = [
   [279, 'ALL_CONNECTION_TRIES_FAILED', 'elsewhere', 'the server reached none of the replicas'],
   [285, 'TOO_FEW_LIVE_REPLICAS', 'here', 'fewer replicas live than the insert quorum wants'],
   [286, 'UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE', 'here', 'the insert before still waits for its quorum'],
-  // Perhaps stored already: the replica that knows is asked again first, under the same token.
-  [319, 'UNKNOWN_STATUS_OF_INSERT', 'here', 'the server does not know whether the insert was stored'],
+  // Perhaps stored already. Another replica finds the token in Keeper, and waits for the quorum of that part.
+  [319, 'UNKNOWN_STATUS_OF_INSERT', 'elsewhere', 'the server does not know whether the insert was stored'],
   [364, 'RECEIVED_ERROR_TOO_MANY_REQUESTS', 'elsewhere', 'the server was told to slow down'],
   [999, 'KEEPER_EXCEPTION', 'elsewhere', 'Keeper failed the server'],
   // Mended by an operator or a migration.

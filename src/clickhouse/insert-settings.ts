@@ -2,7 +2,8 @@
  * What an insert sets, whatever the defaults of the server, its version or the user's profile are. A token
  * holds for an insert as the server cuts it: several blocks become `<token>_0`, `<token>_1` and so on. A
  * retry is only recognised if the same bytes become the same blocks, so block sizes and threads belong to
- * deduplication as much as the token itself. Quorum, logging and priorities are left to the server's profile.
+ * deduplication as much as the token itself. Logging and priorities are left to the server's profile, and so
+ * is the quorum, unless one is asked for.
  */
 import type { ServerInfo } from './client.ts';
 
@@ -74,6 +75,34 @@ export function insertSettings(info: ServerInfo, partitionsMax: number): Values 
 /** The token as a setting, for servers that know it (22.2 and newer); others compare blocks by content. */
 export function tokenSetting(info: ServerInfo, token: string): Values {
   return info.hasSetting('insert_deduplication_token') ? { insert_deduplication_token: token } : {};
+}
+
+export interface Quorum {
+  /** Replicas that must have an insert before it counts; `auto` is the majority, below 2 there is none. */
+  readonly insertQuorum: number | 'auto';
+  readonly insertTimeoutMs: number;
+}
+
+/**
+ * What makes the server wait until so many replicas have an insert; nothing where one is enough. Tables that
+ * aren't replicated ignore it.
+ *
+ * `auto` is reckoned here for every version, by the replicas that the shard should have: servers before 22.9
+ * have no such word, and 26.2 to 26.6 don't check it before they write (ClickHouse#108800). Servers before
+ * 20.10 take one insert with a quorum at a time and refuse the others (286), which come again.
+ * @param replicas of the shard, whether they live or not
+ */
+export function quorumSettings(info: ServerInfo, quorum: Quorum, replicas: number): Values {
+  const { insertQuorum, insertTimeoutMs } = quorum;
+  const wanted = insertQuorum === 'auto' ? Math.floor(replicas / 2) + 1 : insertQuorum;
+  if (wanted < 2) return {};
+  const all: Values = {
+    insert_quorum: wanted,
+    // The other half is for the way to the first replica: its answer has to come before ours is given up.
+    insert_quorum_timeout: Math.floor(insertTimeoutMs / 2),
+    insert_quorum_parallel: 1,
+  };
+  return Object.fromEntries(Object.entries(all).filter(([name]) => info.hasSetting(name)));
 }
 
 /** Names of what the server lacks for storing a retried insert once. Empty for every supported version. */

@@ -105,6 +105,8 @@ export interface Settings {
   };
   readonly embedded: {
     readonly dataDir: string;
+    /** Servers that `up` starts, each a shard; their ports follow the first's. */
+    readonly shards: number;
     readonly clickhouseHttpPort: number;
     readonly clickhouseTcpPort: number;
     readonly redisPort: number;

@@ -24,6 +24,42 @@ export function readHistories(migrationsDir: string): readonly Migration[] {
   return [...readHistory(builtIn, 'sluice'), ...further];
 }
 
+/** sluice's own tables need types and settings that came with this version. */
+const OWN_TABLES_SINCE = { major: 23, minor: 8 } as const;
+
+export interface Histories {
+  readonly migrations: readonly Migration[];
+  /** What was left out and why, in words. */
+  readonly warning: string | undefined;
+}
+
+/**
+ * The histories for servers of which the oldest has this version: on one that is too old for sluice's own
+ * tables they are left out where the operator has a folder of their own.
+ * @throws ConfigurationError as readHistory; also for a server that is too old where there is no such folder
+ */
+export function historiesFor(
+  migrationsDir: string,
+  oldest: { readonly major: number; readonly minor: number },
+): Histories {
+  const migrations = readHistories(migrationsDir);
+  const { major, minor } = OWN_TABLES_SINCE;
+  const newEnough = oldest.major > major || (oldest.major === major && oldest.minor >= minor);
+  if (newEnough) return { migrations, warning: undefined };
+  const own = migrations.filter(({ origin }) => origin === 'own');
+  const found = `${oldest.major}.${oldest.minor}`;
+  const since = `sluice's own tables need ClickHouse ${major}.${minor}, the oldest server has ${found}`;
+  if (own.length === 0) {
+    throw new ConfigurationError(
+      `${since}: upgrade it, or set SLUICE_MIGRATIONS_DIR to a folder of migrations of your own`,
+    );
+  }
+  return {
+    migrations: own,
+    warning: `${since}: they are left out, only those of ${migrationsDir} are applied`,
+  };
+}
+
 /** `sql/` of the package that this file belongs to. */
 function builtInDir(): string {
   let dir = dirname(fileURLToPath(import.meta.url));

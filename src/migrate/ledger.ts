@@ -45,14 +45,26 @@ ENGINE = MergeTree ORDER BY (origin, number)`,
   );
 }
 
+export interface HostLedger {
+  /** A host that never saw a migrator, or lost its disk, has no ledger; that differs from an empty one. */
+  readonly exists: boolean;
+  /** In the order of the histories. */
+  readonly entries: readonly LedgerEntry[];
+}
+
 /** What was applied, in order; empty where there is no ledger yet. Changes nothing. @throws Fault */
 export async function readLedger(server: ClickHouse, database: string): Promise<readonly LedgerEntry[]> {
+  return (await readHostLedger(server, database)).entries;
+}
+
+/** The same, and whether there is a ledger at all. Changes nothing. @throws Fault */
+export async function readHostLedger(server: ClickHouse, database: string): Promise<HostLedger> {
   const tables = await query(
     server,
     `SELECT name FROM system.tables
 WHERE database = ${literal(database)} AND name = ${literal(LEDGER_TABLE)}`,
   );
-  if (tables.length === 0) return [];
+  if (tables.length === 0) return { exists: false, entries: [] };
   const rows = await query<Row>(
     server,
     `SELECT origin, number, name, checksum, duration_ms, version,
@@ -75,7 +87,7 @@ FROM ${ledgerOf(database)} ORDER BY origin DESC, number, applied_s`,
     if (!entries.has(key))
       entries.set(key, { origin, number, name, checksum, appliedAt, durationMs, version });
   }
-  return [...entries.values()];
+  return { exists: true, entries: [...entries.values()] };
 }
 
 /** Resolves once the server has the row. @throws Fault */

@@ -49,8 +49,16 @@ const STEP_LINE = /^-- @step\b(.*)$/;
 const DDL = /^\s*(CREATE|ALTER|DROP|RENAME|TRUNCATE|EXCHANGE|OPTIMIZE)\b/i;
 const CREATES = /^\s*CREATE\b(?!.*\bIF\s+NOT\s+EXISTS\b)/i;
 const DROPS_OBJECT = /^\s*DROP\b(?!.*\bIF\s+EXISTS\b)/i;
-const LOSES_DATA =
-  /^\s*(DROP\s+(TABLE|DATABASE)|TRUNCATE)\b|\bDROP\s+(COLUMN|PARTITION|PART)\b|\bDELETE\s+WHERE\b/i;
+const EXCHANGES = /^\s*EXCHANGE\b/i;
+const LOSES_DATA = new RegExp(
+  [
+    /^\s*(DROP\s+(TABLE|DATABASE)|TRUNCATE|DELETE\s+FROM|CREATE\s+OR\s+REPLACE\s+TABLE)\b/,
+    /\bDROP\s+(COLUMN|PARTITION|PART)\b|\bCLEAR\s+COLUMN\b|\bREPLACE\s+PARTITION\b|\bDELETE\s+WHERE\b/,
+  ]
+    .map(({ source }) => source)
+    .join('|'),
+  'i',
+);
 
 /** @throws ConfigurationError naming the file, the line and what is wanted. */
 export function parseMigration(origin: Origin, number: number, name: string, text: string): Migration {
@@ -124,6 +132,12 @@ function stepProblem(step: Step, statement: string): string | undefined {
     return 'CREATE needs IF NOT EXISTS: after an interruption the step is run again';
   if (DROPS_OBJECT.test(statement))
     return 'DROP needs IF EXISTS: after an interruption the step is run again';
+  if (EXCHANGES.test(statement)) {
+    return (
+      'EXCHANGE can not be told from its opposite after an interruption: write ' +
+      'RENAME TABLE a TO a_old, b TO a'
+    );
+  }
   if (LOSES_DATA.test(statement) && step.cost !== 'drops') {
     return `the step loses data but is declared "${step.cost}": declare it "drops"`;
   }

@@ -20,6 +20,10 @@ export interface RenderContext {
   };
   /** 0 keeps rows for ever. */
   readonly retentionDays: Readonly<Record<Signal, number>>;
+  /** The longest outage after which a repeated insert is still recognised. */
+  readonly outageHoursMax: number;
+  /** A name of system.storage_policies; empty leaves it to the server. */
+  readonly storagePolicy: string;
 }
 
 type Expand = (argument: string, context: RenderContext, text: string) => string;
@@ -30,16 +34,13 @@ interface Placeholder {
   readonly expand: Expand;
 }
 
-/**
- * A retry is recognised as long as fewer than this many other blocks were inserted meanwhile; at one insert
- * a second that is nearly three hours of them, and a retry follows within minutes of the attempt.
- */
-const DEDUPLICATION_BLOCKS = 10_000;
-/**
- * The same by time, which only replicated tables have: longer than any outage that an operator sleeps
- * through.
- */
-const DEDUPLICATION_SECONDS = 7 * 86_400;
+/** Beyond the outage: the delay of the last try, and the backlog that is written before it. */
+const WINDOW_MARGIN_SECONDS = 3_600;
+/** Blocks that are remembered at least, and at most: docs/migrations.md has the price in Keeper. */
+const WINDOW_BLOCKS_MIN = 10_000;
+const WINDOW_BLOCKS_MAX = 200_000;
+/** The first version that knows TTL of a table; declared ones are left out before. */
+const TTL_SINCE = { major: 19, minor: 6 } as const;
 
 export const PLACEHOLDERS: Readonly<Record<string, Placeholder>> = {
   database: { argument: undefined, wanted: '{database}', expand: (_, context) => quote(context.database) },
@@ -61,7 +62,7 @@ export const PLACEHOLDERS: Readonly<Record<string, Placeholder>> = {
   },
   engine: { argument: /^[A-Za-z]*MergeTree(\(.*\))?$/, wanted: '{engine:MergeTree}', expand: engine },
   distributed: {
-    argument: /^[A-Za-z_][A-Za-z0-9_]*:.+$/,
+    argument: /^[A-Za-z_][A-Za-z0-9_]*:\s*\S.*$/s,
     wanted: '{distributed:otel_traces:cityHash64(TraceId)}',
     expand: distributed,
   },
@@ -73,7 +74,10 @@ export const PLACEHOLDERS: Readonly<Record<string, Placeholder>> = {
   deduplication: {
     argument: undefined,
     wanted: '{deduplication}',
-    expand: (_, context) => deduplication(context),
+    expand: (_, context) =>
+      configuredSettings(context)
+        .map(({ name, value }) => `, ${name} = ${value}`)
+        .join(''),
   },
   setting: {
     argument: /^[a-z0-9_]+ = \S.*$/,
@@ -137,7 +141,14 @@ export function ttlExpression(expression: string, days: number): string | undefi
   return days === 0 ? undefined : `${expression} + toIntervalDay(${days})`;
 }
 
+/** Whether the server knows TTL of tables at all. */
+export function hasTtl({ server: { version } }: Pick<RenderContext, 'server'>): boolean {
+  const { major, minor } = TTL_SINCE;
+  return version.major > major || (version.major === major && version.minor >= minor);
+}
+
 function ttlClause(argument: string, context: RenderContext): string {
+  if (!hasTtl(context)) return '';
   const ttl = ttlOf(`{ttl:${argument}}`);
   const full = ttl && ttlExpression(ttl.expression, context.retentionDays[ttl.signal]);
   return full === undefined ? '' : `TTL ${full}`;
@@ -159,18 +170,38 @@ function distributed(argument: string, context: RenderContext): string {
     literal(context.cluster ?? ''),
     literal(context.database),
     literal(table),
-    argument.slice(colon + 1),
+    argument.slice(colon + 1).trim(),
   ];
   return `Distributed(${parts.join(', ')})`;
 }
 
-function deduplication(context: RenderContext): string {
-  const settings: readonly (readonly [string, number])[] = context.replicated
+/** What the configuration says about a table, as far as the server knows the settings. */
+export interface TableSetting {
+  readonly name: string;
+  /** As SQL: a number, or text in quotes. */
+  readonly value: string;
+}
+
+/** The settings that `{deduplication}` stands for: the windows, and the storage policy where one is set. */
+export function configuredSettings(context: RenderContext): readonly TableSetting[] {
+  const windows = deduplicationWindow(context.outageHoursMax);
+  const wanted: (readonly [name: string, value: string])[] = context.replicated
     ? [
-        ['replicated_deduplication_window', DEDUPLICATION_BLOCKS],
-        ['replicated_deduplication_window_seconds', DEDUPLICATION_SECONDS],
+        ['replicated_deduplication_window', `${windows.blocks}`],
+        ['replicated_deduplication_window_seconds', `${windows.seconds}`],
       ]
-    : [['non_replicated_deduplication_window', DEDUPLICATION_BLOCKS]];
-  const known = settings.filter(([name]) => context.server.hasMergeTreeSetting(name));
-  return known.map(([name, value]) => `, ${name} = ${value}`).join('');
+    : [['non_replicated_deduplication_window', `${windows.blocks}`]];
+  if (context.storagePolicy !== '') wanted.push(['storage_policy', literal(context.storagePolicy)]);
+  return wanted
+    .filter(([name]) => context.server.hasMergeTreeSetting(name))
+    .map(([name, value]) => ({ name, value }));
+}
+
+/**
+ * How long a server has to remember an insert so that its repetition after an outage is recognised. The count
+ * is that of one insert a second for as long, within bounds; plain tables have no window by time.
+ */
+export function deduplicationWindow(outageHours: number): { blocks: number; seconds: number } {
+  const seconds = outageHours * 3_600 + WINDOW_MARGIN_SECONDS;
+  return { blocks: Math.min(WINDOW_BLOCKS_MAX, Math.max(WINDOW_BLOCKS_MIN, seconds)), seconds };
 }

@@ -1,230 +1,163 @@
 /**
- * Brings ClickHouse to the declared tables: `plan` says what would be done, `apply` does it, `status` says
- * what was done. Each host is looked at and written to by itself; its ledger lies on it.
- *
- * An interruption at any point is harmless: a migration is recorded after its last statement, and until
- * then all of its statements are run again by the next apply, which the format makes safe (IF NOT EXISTS,
- * IF EXISTS).
+ * The migrator's commands that change nothing, `plan` and `status`, beside `apply` (apply.ts): migrations of
+ * the folders against the ledger and the real tables of every host.
  */
-import { tickMs } from '../base/clock.ts';
-import { ConfigurationError, Fault } from '../base/errors.ts';
-import type { Logger } from '../base/log.ts';
-import { type ClickHouse, command, probe } from '../clickhouse/client.ts';
-import type { Settings } from '../config/settings.ts';
-import { readHistories } from './history.ts';
-import { createLedger, readLedger, recordMigration } from './ledger.ts';
-import type { Migration, Origin } from './migration.ts';
-import type { RenderContext } from './placeholders.ts';
-import { type HistoryPlan, planHistory } from './plan.ts';
-import { type Statement, renderMigration } from './render.ts';
-import { TTL_SETTINGS, type TtlChange, planTtl } from './ttl.ts';
+import { Fault } from '../base/errors.ts';
+import { behindWords, ledgersOf, ownChanges } from './apply.ts';
+import type { MigrateContext } from './context.ts';
+import type { Facts } from './effects.ts';
+import { bytesTouched } from './estimate.ts';
+import type { Migration } from './migration.ts';
+import { placeStep } from './placement.ts';
+import { type ClusterPlan, planCluster, planHistory } from './plan.ts';
+import { type ReconcileChange, planReconcile } from './reconcile.ts';
+import type { HostPlan, HostStatus, MigrationStatus, PlannedMigration, PlannedStatement } from './reports.ts';
+import { lookEverywhere } from './run-step.ts';
+import { type ClusterStep, stepsOf } from './steps.ts';
+import { type HostView, surveyAloud } from './survey.ts';
 
-/** How the tables are laid out over hosts. */
-export type Layout = Pick<RenderContext, 'cluster' | 'replicated' | 'onCluster'>;
-
-export const SINGLE_SERVER: Layout = { cluster: undefined, replicated: false, onCluster: false };
-
-export interface MigrateContext {
-  readonly servers: readonly ClickHouse[];
-  readonly layout: Layout;
-  readonly database: string;
-  readonly retention: Settings['retention'];
-  /** Settings' `migrations.dir`: the default means the program's own folder alone. */
-  readonly migrationsDir: string;
-  /** Of this program, for the ledger. */
-  readonly version: string;
-  readonly logger: Logger;
-}
-
-/** What apply would do on a host. */
-export interface HostPlan {
-  readonly host: string;
-  /** Why apply would refuse, one sentence each; nothing else is planned then. */
-  readonly refusals: readonly string[];
-  readonly pending: readonly {
-    readonly name: string;
-    readonly origin: Origin;
-    readonly statements: readonly Statement[];
-  }[];
-  readonly ttlChanges: readonly TtlChange[];
-  /** Tables whose TTL was written by hand and stays. */
-  readonly ttlForeign: readonly string[];
-}
-
-/** What apply did on a host. */
-export interface HostReport {
-  readonly host: string;
-  readonly applied: readonly { readonly name: string; readonly durationMs: number }[];
-  readonly ttlChanged: readonly TtlChange[];
-}
-
-export interface HostStatus {
-  readonly host: string;
-  readonly migrations: readonly MigrationStatus[];
-  readonly refusals: readonly string[];
-}
-
-export type MigrationStatus = { readonly origin: Origin; readonly number: number; readonly name: string } & (
-  | { readonly state: 'pending' }
-  | {
-      readonly state: 'applied';
-      readonly appliedAt: string;
-      readonly durationMs: number;
-      readonly version: string;
-      readonly checksum: string;
-    }
-);
-
-/** Whether a plan holds anything that apply would do or refuse: exit code 3. */
-export function hasDifferences(plans: readonly HostPlan[]): boolean {
-  return plans.some(
-    ({ refusals, pending, ttlChanges }) => refusals.length + pending.length + ttlChanges.length > 0,
-  );
-}
+export { type ApplyOptions, migrateApply } from './apply.ts';
+export { type Layout, type MigrateContext, SINGLE_SERVER } from './context.ts';
+export { type HostPlan, type HostReport, type HostStatus, hasDifferences } from './reports.ts';
 
 /**
- * Changes nothing.
- * @throws ConfigurationError when the migrations can't be read, Fault when a host can't be asked.
+ * What apply would do, host by host. Changes nothing.
+ * @throws ConfigurationError when the migrations can't be read, Fault when no host answers, or one stops to.
  */
 export async function migratePlan(context: MigrateContext): Promise<HostPlan[]> {
-  const migrations = readHistories(context.migrationsDir);
-  return Promise.all(context.servers.map((server) => planHost(server, migrations, context)));
-}
-
-/**
- * Resolves once every host has every table. Hosts are done one after the other, so that a mistake reaches
- * one only.
- * @throws ConfigurationError when the history of any host is refused (nothing is changed then) or a file
- *   can't be read, Fault when a statement fails, with the migration's name; what was done before it stays.
- */
-export async function migrateApply(context: MigrateContext): Promise<HostReport[]> {
-  const migrations = readHistories(context.migrationsDir);
-  for (const server of context.servers) refuse(server.host, await planLedger(server, migrations, context));
-  const reports: HostReport[] = [];
-  for (const server of context.servers) reports.push(await applyTo(server, migrations, context));
-  return reports;
+  refuseSilence(context);
+  const { views, migrations } = await surveyAloud(context);
+  const plan = planCluster(migrations, ledgersOf(views));
+  const refused = plan.refusals.size > 0;
+  const planned = await Promise.all(
+    plan.pending.map(async (migration) => ({
+      migration,
+      steps: await Promise.all(
+        stepsOf(migration, views, context.layout).map((step) => planStep(step, views)),
+      ),
+    })),
+  );
+  const changes = refused ? [] : await planChanges(views, migrations);
+  const hosts = views.map((view, index): HostPlan => {
+    const own = changes[index];
+    return {
+      host: view.name,
+      refusals: refusalsOf(view.name, index, plan, context),
+      pending: [
+        ...(plan.unrecorded.get(view.name) ?? []).map(({ name, origin }) => ({
+          name,
+          origin,
+          statements: [],
+        })),
+        ...planned.map(({ migration, steps }) => pendingOf(migration, steps, index)),
+      ],
+      ttlChanges: own?.changes.filter(({ what }) => what === 'ttl') ?? [],
+      settingChanges: own?.changes.filter(({ what }) => what === 'setting') ?? [],
+      ttlForeign: own?.foreign ?? [],
+    };
+  });
+  return [...hosts, ...context.missing.map(({ host, why }) => missingPlan(host, why))];
 }
 
 /** Ledger beside folder, for each host. Changes nothing. @throws as migratePlan */
 export async function migrateStatus(context: MigrateContext): Promise<HostStatus[]> {
-  const migrations = readHistories(context.migrationsDir);
+  refuseSilence(context);
+  const { views, migrations } = await surveyAloud(context);
+  const { behind } = planCluster(migrations, ledgersOf(views));
+  const hosts = views.map(({ name: host, ledger }): HostStatus => {
+    const { pending, refusals } = planHistory(migrations, ledger.entries);
+    const applied = ledger.entries.map((entry): MigrationStatus => ({ ...entry, state: 'applied' }));
+    const waiting = pending.map(
+      ({ origin, number, name }): MigrationStatus => ({ origin, number, name, state: 'pending' }),
+    );
+    const lacking = behind.get(host);
+    const words = lacking === undefined ? [] : [behindWords(new Map([[host, lacking]]))];
+    return { host, migrations: [...applied, ...waiting], refusals: [...refusals, ...words] };
+  });
+  const missing = context.missing.map(
+    ({ host, why }): HostStatus => ({
+      host,
+      missing: why,
+      migrations: [],
+      refusals: [],
+    }),
+  );
+  return [...hosts, ...missing];
+}
+
+function refuseSilence({ hosts, missing, faults = [] }: MigrateContext): void {
+  if (hosts.length > 0) return;
+  const reasons = [...faults, ...missing.map(({ host, why }) => `${host}: ${why}`)];
+  throw new Fault('migrate_no_host', 'here', `no host can be asked:\n  ${reasons.join('\n  ')}`);
+}
+
+function refusalsOf(host: string, index: number, plan: ClusterPlan, context: MigrateContext): string[] {
+  const behind = plan.behind.get(host);
+  return [
+    // About the cluster as a whole: said once.
+    ...(index === 0 ? (context.faults ?? []) : []),
+    ...(plan.refusals.get(host) ?? []),
+    ...(behind === undefined ? [] : [behindWords(new Map([[host, behind]]))]),
+  ];
+}
+
+function missingPlan(host: string, why: string): HostPlan {
+  return {
+    host,
+    refusals: [`${why}; apply needs every host`],
+    pending: [],
+    ttlChanges: [],
+    settingChanges: [],
+    ttlForeign: [],
+  };
+}
+
+/** By position of the host. */
+type PlannedStep = readonly (PlannedStatement | undefined)[];
+
+async function planStep(step: ClusterStep, views: readonly HostView[]): Promise<PlannedStep> {
+  const found = await lookEverywhere(step, views);
+  const facts = found.map((own, index) => own && assumed(own, step, views[index] as HostView));
+  const roles = placeStep(views, facts);
   return Promise.all(
-    context.servers.map(async (server) => {
-      const ledger = await readLedger(server, context.database);
-      const { pending, refusals } = planHistory(migrations, ledger);
-      const applied = ledger.map((entry): MigrationStatus => ({ ...entry, state: 'applied' }));
-      const waiting = pending.map(
-        ({ origin, number, name }): MigrationStatus => ({ origin, number, name, state: 'pending' }),
-      );
-      return { host: server.host, migrations: [...applied, ...waiting], refusals };
+    views.map(async (view, index): Promise<PlannedStatement | undefined> => {
+      const [own, role] = [facts[index], roles[index]];
+      if (own === undefined || role === undefined || role === 'none') return undefined;
+      const counts = step.cost !== 'instant' && role !== 'skip' && own.table !== undefined;
+      const bytes = counts ? await bytesTouched(view.server, step.sql[index] ?? '', own.table) : undefined;
+      const sql = step.clusterSql ?? step.sql[index] ?? '';
+      const why = role === 'follow' ? 'another replica of the shard runs it' : own.why;
+      const { kind, cost, number } = step;
+      return { kind, cost, sql, step: number, role, why, ...(bytes === undefined ? {} : { bytes }) };
     }),
   );
 }
 
-async function planHost(
-  server: ClickHouse,
-  migrations: readonly Migration[],
-  context: MigrateContext,
-): Promise<HostPlan> {
-  const renderContext = await renderContextFor(server, context);
-  const { pending, refusals } = await planLedger(server, migrations, context);
-  const ttl = refusals.length > 0 ? undefined : await planTtl(server, migrations, renderContext);
-  const rendered = pending.map((migration) => {
-    return {
-      name: migration.name,
-      origin: migration.origin,
-      statements: renderMigration(migration, renderContext),
-    };
-  });
-  return {
-    host: server.host,
-    refusals,
-    pending: rendered,
-    ttlChanges: ttl?.changes ?? [],
-    ttlForeign: ttl?.foreign ?? [],
-  };
+/** A table that a step before this one makes will be replicated where such tables are declared so. */
+function assumed(facts: Facts, step: ClusterStep, view: HostView): Facts {
+  const toBe = facts.text === '' && step.kind === 'local' && view.render.replicated;
+  return toBe && facts.alters ? { ...facts, travels: true } : facts;
 }
 
-async function planLedger(
-  server: ClickHouse,
-  migrations: readonly Migration[],
-  context: MigrateContext,
-): Promise<HistoryPlan> {
-  return planHistory(migrations, await readLedger(server, context.database));
+function pendingOf(
+  { name, origin }: Migration,
+  steps: readonly PlannedStep[],
+  index: number,
+): PlannedMigration {
+  return { name, origin, statements: steps.flatMap((step) => step[index] ?? []) };
 }
 
-function refuse(host: string, { refusals }: HistoryPlan): void {
-  if (refusals.length > 0) {
-    throw new ConfigurationError(
-      `the migrations don't fit what was applied to ${host}:\n  ${refusals.join('\n  ')}`,
-    );
-  }
+interface Changes {
+  readonly changes: readonly ReconcileChange[];
+  readonly foreign: readonly string[];
 }
 
-async function applyTo(
-  server: ClickHouse,
-  migrations: readonly Migration[],
-  context: MigrateContext,
-): Promise<HostReport> {
-  const { database, logger } = context;
-  const renderContext = await renderContextFor(server, context);
-  await createLedger(server, database);
-  const plan = await planLedger(server, migrations, context);
-  refuse(server.host, plan);
-  const applied: { name: string; durationMs: number }[] = [];
-  // All of them first: a condition that can't be understood is found before anything has been run.
-  const rendered = plan.pending.map((migration) => ({
-    migration,
-    statements: renderMigration(migration, renderContext),
+/** Each change on the host that would be told; those that reach a host by itself are left out there. */
+async function planChanges(views: readonly HostView[], migrations: readonly Migration[]): Promise<Changes[]> {
+  const plans = await Promise.all(views.map((view) => planReconcile(view.server, migrations, view.render)));
+  const own = ownChanges(views, plans);
+  return plans.map(({ foreign }, index) => ({
+    changes: own.filter((change) => change.index === index).map(({ change }) => change),
+    foreign,
   }));
-  for (const { migration, statements } of rendered) {
-    const startMs = tickMs();
-    for (const { sql } of statements) await runStatement(server, sql, `${migration.name} on ${server.host}`);
-    const durationMs = Math.round(tickMs() - startMs);
-    await recordMigration(server, database, migration, durationMs, context.version);
-    logger.info(
-      { host: server.host, statements: statements.length, durationMs },
-      `applied ${migration.name}`,
-    );
-    applied.push({ name: migration.name, durationMs });
-  }
-  const ttl = await planTtl(server, migrations, renderContext);
-  for (const change of ttl.changes) {
-    await runStatement(server, change.sql, `the TTL of ${change.table} on ${server.host}`, TTL_SETTINGS);
-    logger.info(
-      { host: server.host, from: change.from, to: change.to },
-      `changed the TTL of ${change.table}`,
-    );
-  }
-  for (const table of ttl.foreign) {
-    logger.warn(
-      { host: server.host, table },
-      'the TTL of the table was written by hand and is left as it is',
-    );
-  }
-  return { host: server.host, applied, ttlChanged: ttl.changes };
-}
-
-async function runStatement(
-  server: ClickHouse,
-  sql: string,
-  what: string,
-  settings: Record<string, number> = {},
-): Promise<void> {
-  try {
-    await command(server, sql, settings);
-  } catch (cause) {
-    if (!(cause instanceof Fault)) throw cause;
-    throw new Fault(cause.code, cause.retry, `${what}: ${cause.message}\nstatement: ${sql}`, { cause });
-  }
-}
-
-async function renderContextFor(server: ClickHouse, context: MigrateContext): Promise<RenderContext> {
-  const { tracesDays: traces, logsDays: logs, metricsDays: metrics } = context.retention;
-  return {
-    ...context.layout,
-    database: context.database,
-    server: await probe(server),
-    retentionDays: { traces, logs, metrics },
-  };
 }

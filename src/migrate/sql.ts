@@ -9,3 +9,10 @@ export function quote(name: string): string {
 export function literal(text: string): string {
   return `'${text.replace(/[\\']/g, '\\$&')}'`;
 }
+
+/** The settings at the end of a table's definition as ClickHouse shows it, name and value as written. */
+export function settingsIn(definition: string): ReadonlyMap<string, string> {
+  const [, list = ''] = /^.* SETTINGS (.*)$/s.exec(definition) ?? [];
+  const settings = list.matchAll(/([A-Za-z0-9_]+) = ('(?:[^'\\]|\\.)*'|[^,\s]+)/g);
+  return new Map([...settings].map(([, name = '', value = '']) => [name, value]));
+}

@@ -40,8 +40,8 @@ export interface BatchStoreOptions {
 
 /** About how much of a batch is asked for at once: what a reader costs in Redis' output buffers. */
 const READ_BYTES = 1_048_576;
-/** Reading connections that are kept for later. */
-const IDLE_READERS_MAX = 8;
+/** Reading connections that are kept for later: as many as a writer of a few shards uses at once. */
+const IDLE_READERS_MAX = 32;
 
 export class BatchStore {
   readonly #batch: Settings['batch'];
@@ -49,6 +49,7 @@ export class BatchStore {
   readonly #connection: LeanConnection;
   readonly #idleReaders: LeanConnection[] = [];
   readonly #queueBytes = new Map<number, number>();
+  #queueBytesSum = 0;
   /** Never used twice, even when Redis was emptied: ClickHouse would drop rows under an old token. */
   readonly #idSeed = randomBytes(12).toString('hex');
   #idCounter = 0;
@@ -83,9 +84,7 @@ export class BatchStore {
 
   /** Bytes that batches took in Redis when it was last asked, all shards; 0 before. */
   get queueBytes(): number {
-    let sum = 0;
-    for (const bytes of this.#queueBytes.values()) sum += bytes;
-    return sum;
+    return this.#queueBytesSum;
   }
 
   /**
@@ -99,10 +98,8 @@ export class BatchStore {
     let rows = 0;
     const parts: CommandPart[] = [];
     for (const fragment of fragments) {
-      assert(
-        signalOf(fragment.table) === items.signal && fragment.rows > 0,
-        'a fragment has rows of its signal',
-      );
+      const fits = fragment.shard === shard && signalOf(fragment.table) === items.signal;
+      assert(fits && fragment.rows > 0, 'a fragment has rows of its shard and signal');
       rows += fragment.rows;
       parts.push(`${fragment.table}:${fragment.layout}`, fragment.rows, fragment.bytes);
     }
@@ -143,7 +140,7 @@ export class BatchStore {
   /** The books of a shard at one moment; per signal, accepted = written + waiting + dead. */
   async counts(shard: number): Promise<ShardCounts> {
     const counts = parseCounts(await this.#run('counts', shard, []));
-    this.#queueBytes.set(shard, counts.queueBytes + counts.deadBytes);
+    this.#noteBytes(shard, counts.queueBytes + counts.deadBytes);
     return counts;
   }
 
@@ -214,6 +211,12 @@ export class BatchStore {
     return SCRIPTS[script].run(this.#connection, [keyPrefix(shard)], args);
   }
 
+  /** The sum is asked for with every request. */
+  #noteBytes(shard: number, bytes: number): void {
+    this.#queueBytesSum += bytes - (this.#queueBytes.get(shard) ?? 0);
+    this.#queueBytes.set(shard, bytes);
+  }
+
   #nextIdBase(): string {
     this.#idCounter += 1;
     return `${this.#idSeed}-${this.#idCounter}`;
@@ -223,7 +226,7 @@ export class BatchStore {
     assert(Array.isArray(reply), 'append and sealDue answer with an array');
     const [queueBytes, openAgeMs, ...sealed] = reply;
     assert(typeof queueBytes === 'number' && typeof openAgeMs === 'number', 'the answer begins with figures');
-    this.#queueBytes.set(shard, queueBytes);
+    this.#noteBytes(shard, queueBytes);
     return {
       sealed: this.#describe(shard, texts(sealed)),
       openAgeMsMax: openAgeMs < 0 ? undefined : openAgeMs,

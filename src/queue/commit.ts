@@ -2,12 +2,13 @@
  * Group commit, one per signal. Enter: requests. Leave: one append to Redis for all requests that came while
  * the append before was under way. Nothing waits when idle, and groups grow by themselves under load.
  *
- *   submit → open blocks → (closed, compressed) → the fragments → store.append → its promises
+ *   submit → open blocks → (closed, compressed) → fragments → store.append, per shard → its promises
  *
- * A request is acknowledged with its group, never before. A group that fails is gone as a whole: its clients
- * send again.
+ * A request is acknowledged with its group, once every shard has its part, never before. A group that fails,
+ * if only on one shard, fails as a whole: its clients send again.
  */
-import { tickMs } from '../base/clock.ts';
+import { sleep, tickMs } from '../base/clock.ts';
+import { assert } from '../base/errors.ts';
 import type { Instruments } from '../metrics/instruments.ts';
 import type { Fragment, Layout } from '../model/batch.ts';
 import type { OpenBlocks } from '../model/block.ts';
@@ -25,7 +26,6 @@ export interface BlockCompressor {
 
 export interface GroupCommitOptions {
   readonly signal: Signal;
-  readonly shard: number;
   readonly blocks: OpenBlocks;
   readonly compressor: BlockCompressor;
   readonly store: {
@@ -33,13 +33,21 @@ export interface GroupCommitOptions {
   };
   /** Open blocks of about this size become fragments of the group without waiting for its commit. */
   readonly fragmentBytesMax: number;
-  /** What the append did: sealed batches want jobs. Must return at once. */
-  readonly onStored: (result: AppendResult) => void;
+  /** What an append to a shard did: sealed batches want jobs. Must return at once. */
+  readonly onStored: (shard: number, result: AppendResult) => void;
   readonly instruments: Pick<Instruments, 'commitSeconds' | 'commits' | 'fragmentBytes'>;
 }
 
 /** Of one append: what Redis has to copy in one go while everybody else waits. Then the next group begins. */
 const COMMIT_BYTES_MAX = 8_388_608;
+/**
+ * With several shards a group is as many appends, and small blocks cost the more CPU a row. Therefore groups
+ * begin so far apart for each further shard, unless they are larger than so many bytes (before compression)
+ * for each. Whoever sends alone doesn't wait either.
+ */
+const GATHER_MS = 1;
+const GATHER_MS_MAX = 10;
+const GATHER_BYTES = 131_072;
 
 interface Waiter {
   readonly outcome: Outcome;
@@ -57,6 +65,13 @@ interface Group {
   accepted: number;
 }
 
+/** What a shard gets of a group: one append. */
+interface Part {
+  readonly shard: number;
+  readonly fragments: Fragment[];
+  rows: number;
+}
+
 export class GroupCommit {
   readonly #options: GroupCommitOptions;
   /** Groups that were full before their turn came, oldest first. */
@@ -65,6 +80,11 @@ export class GroupCommit {
   #group: Group = newGroup();
   #running = false;
   #drained: (() => void)[] = [];
+  /** Shards that rows go to. */
+  #shards = 1;
+  #startedAtMs = Number.NEGATIVE_INFINITY;
+  /** Ends the wait for a larger group. */
+  #gathering: AbortController | undefined;
 
   constructor(options: GroupCommitOptions) {
     this.#options = options;
@@ -84,6 +104,7 @@ export class GroupCommit {
       this.#closeBlocks();
       this.#startNextWhenFull();
     }
+    if (this.#gathering !== undefined && this.#isLarge()) this.#gathering.abort();
     return stored;
   }
 
@@ -99,6 +120,12 @@ export class GroupCommit {
     if (this.#group.fragmentBytes >= COMMIT_BYTES_MAX) this.#closeBlocks();
     this.#startNextWhenFull();
     return stored;
+  }
+
+  /** The weights of the shards for later requests; rows that are open stay with their shard. */
+  route(weights: readonly number[]): void {
+    this.#shards = weights.filter((weight) => weight > 0).length;
+    this.#options.blocks.route(weights);
   }
 
   /**
@@ -126,9 +153,35 @@ export class GroupCommit {
   }
 
   async #run(): Promise<void> {
-    for (let group = this.#next(); group !== undefined; group = this.#next()) await this.#commit(group);
+    for (;;) {
+      const waitMs = this.#gatherMs();
+      if (waitMs > 0) await this.#gather(waitMs);
+      const group = this.#next();
+      if (group === undefined) break;
+      await this.#commit(group);
+    }
     this.#running = false;
     for (const resolve of this.#drained.splice(0)) resolve();
+  }
+
+  /** How long the next group should still wait for further requests. */
+  #gatherMs(): number {
+    if (this.#shards === 1 || this.#group.waiters.length === 0 || this.#isLarge()) return 0;
+    const spacingMs = Math.min(GATHER_MS_MAX, GATHER_MS * (this.#shards - 1));
+    return this.#startedAtMs + spacingMs - tickMs();
+  }
+
+  async #gather(waitMs: number): Promise<void> {
+    this.#gathering = new AbortController();
+    await sleep(waitMs, this.#gathering.signal);
+    this.#gathering = undefined;
+  }
+
+  /** Whether waiting for further requests would save little. */
+  #isLarge(): boolean {
+    const { fragments } = this.#group;
+    const full = this.#full.length > 0 || fragments.length > 0;
+    return full || this.#options.blocks.bytes >= GATHER_BYTES * this.#shards;
   }
 
   #next(): Group | undefined {
@@ -145,23 +198,30 @@ export class GroupCommit {
     return group;
   }
 
-  /** Whatever becomes of the append, the group's requests get to know, and the next group has its turn. */
+  /** Whatever becomes of the appends, the group's requests get to know, and the next group has its turn. */
   async #commit(group: Group): Promise<void> {
-    const { signal, shard, store, onStored, instruments } = this.#options;
+    const { signal, instruments } = this.#options;
     const startedAtMs = tickMs();
-    let result: AppendResult;
-    try {
-      result = await store.append(shard, group.fragments, { signal, accepted: group.accepted });
-    } catch (error) {
+    this.#startedAtMs = startedAtMs;
+    const parts = partsOf(group);
+    // All at once: they follow each other on one connection. All have to end before anybody is told.
+    const ends = await Promise.allSettled(parts.map((part) => this.#append(part)));
+    const failed = ends.find((end) => end.status === 'rejected');
+    if (failed !== undefined) {
       instruments.commits.inc({ outcome: 'failed' });
-      for (const { reject } of group.waiters) reject(error);
+      for (const { reject } of group.waiters) reject(failed.reason);
       return;
     }
     for (const { resolve, outcome } of group.waiters) resolve(outcome);
     instruments.commitSeconds.observe((tickMs() - startedAtMs) / 1000);
     instruments.commits.inc({ outcome: 'stored' });
     instruments.fragmentBytes.inc({ signal }, group.fragmentBytes);
-    onStored(result);
+  }
+
+  async #append({ shard, fragments, rows }: Part): Promise<void> {
+    const { signal, store, onStored } = this.#options;
+    const result = await store.append(shard, fragments, { signal, accepted: rows });
+    onStored(shard, result);
   }
 
   /** Makes fragments of the open blocks; they stay in the group whose requests filled them. */
@@ -169,8 +229,8 @@ export class GroupCommit {
     const { blocks, compressor } = this.#options;
     if (blocks.rows === 0) return;
     const { layout } = compressor;
-    for (const { table, rows, bytes } of blocks.close()) {
-      this.#add({ table, layout, rows, bytes: compressor.compress(bytes) });
+    for (const { shard, table, rows, bytes } of blocks.close()) {
+      this.#add({ shard, table, layout, rows, bytes: compressor.compress(bytes) });
     }
   }
 
@@ -188,6 +248,26 @@ export class GroupCommit {
     this.#full.push(this.#group);
     this.#group = newGroup();
   }
+}
+
+/** @returns one part for each shard that the group has rows for, with its fragments in their order */
+function partsOf({ fragments, accepted }: Group): Part[] {
+  const parts: Part[] = [];
+  let part: Part | undefined;
+  let rows = 0;
+  for (const fragment of fragments) {
+    const { shard } = fragment;
+    if (part?.shard !== shard) part = parts.find((other) => other.shard === shard);
+    if (part === undefined) {
+      part = { shard, fragments: [], rows: 0 };
+      parts.push(part);
+    }
+    part.fragments.push(fragment);
+    part.rows += fragment.rows;
+    rows += fragment.rows;
+  }
+  assert(rows === accepted, `${accepted} accepted items are as many rows, not ${rows}`);
+  return parts;
 }
 
 function newGroup(): Group {

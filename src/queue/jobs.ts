@@ -11,7 +11,6 @@ import type { Logger } from '../base/log.ts';
 import type { Settings } from '../config/settings.ts';
 import { LAYOUTS, type SealedBatch } from '../model/batch.ts';
 import { isTable } from '../model/signal.ts';
-import { connectRedis, connectRedisForWorker } from '../redis/connection.ts';
 import { faultOfReply, unavailable } from '../redis/faults.ts';
 import { backoffMs } from './backoff.ts';
 import { QUEUE_NAME, shardTag } from './keys.ts';
@@ -37,23 +36,22 @@ const JOB_OPTIONS = {
 } as const;
 
 export interface JobQueueOptions {
-  readonly redis: Settings['redis'];
+  /** Of `connectRedis`. All shards share it; it stays the caller's, who ends it after the last `close`. */
+  readonly redis: Redis;
   readonly shard: number;
   readonly logger: Logger;
 }
 
 /** Where jobs are added: one per shard, in gateways and (for the sweep) in writers. */
 export class JobQueue {
-  readonly #redis: Redis;
   readonly #queue: Queue<SealedBatch>;
   readonly #options: JobQueueOptions;
   readonly #adding = new Set<Promise<void>>();
 
   constructor(options: JobQueueOptions) {
     this.#options = options;
-    this.#redis = connectRedis(options.redis, options.logger);
     this.#queue = new Queue(QUEUE_NAME, {
-      connection: this.#redis,
+      connection: options.redis,
       prefix: shardTag(options.shard),
       defaultJobOptions: JOB_OPTIONS,
       streams: { events: { maxLen: EVENTS_MAX } },
@@ -83,16 +81,19 @@ export class JobQueue {
     this.#adding.add(adding);
   }
 
-  /** Waits for what was offered, at most `msMax`, and ends the connection. */
+  /** Waits for what was offered, at most `msMax`. */
   async close(msMax: number): Promise<void> {
     await within(msMax, Promise.allSettled(this.#adding));
     await within(msMax, this.#queue.close());
-    this.#redis.disconnect();
   }
 }
 
 export interface JobWorkerOptions {
-  readonly redis: Settings['redis'];
+  /**
+   * Of `connectRedisForWorker`. All shards share it; it stays the caller's, who ends it after the last
+   * `close`. Each worker has a second one of its own, on which it waits for jobs.
+   */
+  readonly redis: Redis;
   readonly write: Settings['write'];
   readonly shard: number;
   /**
@@ -109,7 +110,6 @@ export interface JobWorkerOptions {
 /** Takes a shard's jobs, up to `write.insertsInFlightMax` at once, from its construction on. */
 export class JobWorker {
   readonly #options: JobWorkerOptions;
-  readonly #redis: Redis;
   readonly #worker: Worker<SealedBatch>;
   /** Ids of the batches that are being written here. */
   readonly #active = new Set<string>();
@@ -119,9 +119,8 @@ export class JobWorker {
   constructor(options: JobWorkerOptions) {
     const { redis, write, shard, logger } = options;
     this.#options = options;
-    this.#redis = connectRedisForWorker(redis, logger);
     this.#worker = new Worker<SealedBatch>(QUEUE_NAME, (job: Job<unknown>) => this.#handle(batchOfJob(job)), {
-      connection: this.#redis,
+      connection: redis,
       prefix: shardTag(shard),
       concurrency: write.insertsInFlightMax,
       lockDuration: LOCK_MS,
@@ -150,8 +149,8 @@ export class JobWorker {
   async close(msMax: number): Promise<void> {
     this.#closing.abort();
     const ended = await within(msMax, this.#worker.close());
+    // Takes the shared connection along: by now the others have had their time too.
     if (!ended) await within(msMax, this.#worker.disconnect());
-    this.#redis.disconnect();
   }
 
   async #handle(batch: SealedBatch): Promise<void> {

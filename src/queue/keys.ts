@@ -1,10 +1,13 @@
-/** Names in Redis. Every key of a shard has one hash tag, so that the shard is one slot of a cluster. */
+/** Names in Redis. Every key of a shard has one hash tag: the shard is one slot of a Redis Cluster. */
 import { Fault } from '../base/errors.ts';
 import { LAYOUTS, type SealedBatch } from '../model/batch.ts';
 import { isTable } from '../model/signal.ts';
 
 /** Of the BullMQ queue of every shard; the shard is in the prefix. */
 export const QUEUE_NAME = 'insert';
+
+/** The one key that belongs to no shard. */
+export const ROUTING_KEY = 'sluice:routing';
 
 export function shardTag(shard: number): string {
   return `{s${shard}}`;

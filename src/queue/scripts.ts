@@ -15,4 +15,5 @@ export const SCRIPTS = {
   bury: load('bury'),
   orphans: load('orphans'),
   counts: load('counts'),
+  publishRouting: load('publish_routing'),
 };

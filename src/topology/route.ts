@@ -1,7 +1,7 @@
 /**
  * Which shard a row goes to. The rule is that of ClickHouse's Distributed tables: the remainder of the key's
- * hash by the sum of all weights falls into a shard's interval. With one shard that is always shard 0, which
- * is where every batch goes today; hashing a trace id or a series for it is the caller's.
+ * hash by the sum of all weights falls into a shard's interval; with one shard that is always shard 0. The
+ * transcoder keeps to the same rule on its hot path, and src/transcode/sharding.ts says what the hashes are.
  */
 import { assert } from '../base/errors.ts';
 import type { Topology } from './topology.ts';

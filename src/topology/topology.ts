@@ -6,6 +6,11 @@
 import { ConfigurationError } from '../base/errors.ts';
 import { parseClickHouseUrl } from '../clickhouse/client.ts';
 
+/** What the transcoder can share rows out over (codes.ts, shard-key.ts); a test compares the two. */
+export const SHARDS_MAX = 128;
+/** Sharding keys are numbers of 32 bits. */
+export const WEIGHTS_MAX = 2 ** 32 - 1;
+
 export interface Replica {
   readonly shard: number;
   readonly replica: number;
@@ -65,6 +70,9 @@ export function problemsOf({ shards }: Topology): string[] {
   const problems: string[] = [];
   if (shards.length === 0) problems.push('there is no shard');
   else if (shards.every((shard) => shard.weight === 0)) problems.push('every shard has weight 0');
+  if (shards.length > SHARDS_MAX) problems.push(`${shards.length} shards, at most ${SHARDS_MAX} can be used`);
+  const weights = shards.reduce((sum, { weight }) => sum + weight, 0);
+  if (weights > WEIGHTS_MAX) problems.push(`the weights add up to ${weights}, at most ${WEIGHTS_MAX} can`);
   const seen = new Map<string, string>();
   for (const [position, shard] of shards.entries()) {
     if (shard.shard !== position) problems.push(`shard ${shard.shard} stands at position ${position}`);

@@ -2,7 +2,10 @@
 import { MEMORY_EXHAUSTED } from './codes.ts';
 import { alloc, copy, copy64, fail, move, release, store32, store64, store8 } from './memory.ts';
 
-/** What every column can do. `keep` notes the state before a request, `restore` brings it back. */
+/**
+ * What every column can do. `keep` notes the state before a request, `restore` brings it back; after `clear`
+ * the state that is noted is the empty one.
+ */
 export abstract class Column {
   abstract keep(): void;
   abstract restore(): void;
@@ -37,6 +40,7 @@ export class Bytes extends Column {
 
   override clear(): void {
     this.at = this.base;
+    this.kept = 0;
   }
 
   cut(size: u32): void {

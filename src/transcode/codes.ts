@@ -33,6 +33,13 @@ export const COUNT_LOG_SPAN_ID_DROPPED: u32 = 10;
 export const COUNT_METRIC_WITHOUT_DATA: u32 = 11;
 export const COUNTERS: u32 = 12;
 
+/** So many shards at most: rows of each are kept in blocks of their own. */
+export const SHARDS_MAX: u32 = 128;
+
+// What `close` tells (entry.ts), in numbers of 4 bytes.
+export const CLOSED_HEAD: u32 = 2;
+export const CLOSED_BLOCK: u32 = 5;
+
 export const SIGNAL_TRACES: u32 = 0;
 export const SIGNAL_METRICS: u32 = 1;
 export const SIGNAL_LOGS: u32 = 2;

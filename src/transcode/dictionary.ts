@@ -140,6 +140,7 @@ export class Dictionary {
   }
 
   clear(): void {
+    this.kept = 0;
     if (this.count * 8 < this.slots) {
       this.cut(0);
       return;

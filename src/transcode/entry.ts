@@ -41,7 +41,17 @@ export function texts(): u32 {
 
 /** Where the host puts `n` bytes with the heads of a table's columns. */
 export function heads(handle: u32, table: u32, n: u32): u32 {
-  return at(handle).table(table).heads.open(n);
+  return at(handle).blocks.headsOf(table).open(n);
+}
+
+/** Where the host puts the ends of the shards' intervals, 4 bytes each: the sums of the weights so far. */
+export function intervals(handle: u32): u32 {
+  return at(handle).router.open();
+}
+
+/** From now on rows are shared out among so many shards (SHARDS_MAX at most), by their intervals. */
+export function route(handle: u32, shards: u32): void {
+  at(handle).router.begin(shards);
 }
 
 /** Where the host puts a request of `n` bytes. */
@@ -67,28 +77,18 @@ export function counters(): u32 {
 }
 
 export function rows(handle: u32): u32 {
-  return at(handle).rows();
+  return at(handle).blocks.rows;
 }
 
 export function bytes(handle: u32): u32 {
-  return at(handle).bytes();
+  return at(handle).blocks.bytes;
 }
 
 /**
- * Ends the open blocks: where the output is. What of it belongs to a table, the three functions below say.
+ * Ends the open blocks. Where the host finds them: numbers of 4 bytes, CLOSED_HEAD of them (where the first
+ * block is, how many there are), then CLOSED_BLOCK for each (shard, table, rows, how far behind the first it
+ * begins, bytes).
  */
 export function close(handle: u32): u32 {
   return at(handle).close();
-}
-
-export function writtenAt(handle: u32, table: u32): u32 {
-  return at(handle).table(table).writtenAt;
-}
-
-export function writtenBytes(handle: u32, table: u32): u32 {
-  return at(handle).table(table).writtenBytes;
-}
-
-export function writtenRows(handle: u32, table: u32): u32 {
-  return at(handle).table(table).writtenRows;
 }

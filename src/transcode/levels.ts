@@ -8,9 +8,15 @@ import { KEY, KEY_LENGTH, VALUE, VALUE_END, readKeyValue } from './key-value.ts'
 import { equal, load32 } from './memory.ts';
 import type { LowRuns, MapRuns } from './runs.ts';
 import { REJECTION, beginRecord } from './tally.ts';
+import { crc32 } from './shard-key.ts';
 import { ZERO, textAt, textLength } from './texts.ts';
 import { putValue } from './value.ts';
-import { POS, length, readTag, skip, varintWithin } from './wire.ts';
+import { POS, length, readTag, skip, varint, varintWithin } from './wire.ts';
+
+const EQUALS_SIGN: u32 = 61;
+
+/** `key=value`, for its checksum. */
+const pair = new Bytes(256);
 
 /** Attributes of a level: where the keys are, and the texts of the values. */
 export class LevelAttributes {
@@ -33,6 +39,23 @@ export class LevelAttributes {
   lastKeyIs(slot: u32): boolean {
     const n = load32(this.keys.at - 4);
     return n === textLength(slot) && equal(load32(this.keys.at - 8), textAt(slot), n);
+  }
+
+  /** The sum of the checksums of `key=value`, which is the key by which rows are shared out (sharding.ts). */
+  checksum(): u32 {
+    let sum: u32 = 0;
+    let value = this.values.base;
+    for (let key = this.keys.base; key < this.keys.at; key += 8) {
+      const n = varint(value);
+      const text = POS;
+      pair.clear();
+      pair.putRaw(load32(key), load32(key + 4));
+      pair.put8(EQUALS_SIGN);
+      pair.putRaw(text, n);
+      sum = (sum + crc32(pair.base, pair.size())) >>> 0;
+      value = text + n;
+    }
+    return sum;
   }
 
   /** Appends them as the map of a new run; how many bytes it takes in each row. */
@@ -59,11 +82,14 @@ export class Resource {
    */
   private serviceAt: u32 = 0;
   private serviceEnd: u32 = 0;
+  private knownKey: u32 = 0;
+  private knowsKey: boolean = false;
 
   read(start: u32, end: u32): void {
     generations += 1;
     this.generation = generations;
     this.attributes.begin();
+    this.knowsKey = false;
     this.serviceAt = 0;
     this.serviceEnd = 0;
     beginRecord();
@@ -89,6 +115,15 @@ export class Resource {
     if (this.serviceEnd !== 0 || !this.attributes.lastKeyIs(TEXT_SERVICE_NAME)) return;
     this.serviceAt = before;
     this.serviceEnd = this.attributes.values.size();
+  }
+
+  /** The key by which its rows are shared out. */
+  key(): u32 {
+    if (!this.knowsKey) {
+      this.knownKey = this.attributes.checksum();
+      this.knowsKey = true;
+    }
+    return this.knownKey;
   }
 
   /** Appends ServiceName, empty when the resource doesn't say, for a new run. */

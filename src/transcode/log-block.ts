@@ -2,6 +2,7 @@
 import { Bytes } from './bytes.ts';
 import { LowColumn, MapColumn } from './column.ts';
 import type { Resource, Scope } from './levels.ts';
+import type { Heads } from './native.ts';
 import { LowRuns, MapRuns, Runs, TextRuns } from './runs.ts';
 import { TableBlock } from './table-block.ts';
 
@@ -32,8 +33,8 @@ export class LogBlock extends TableBlock {
   private scopeBytes: u32 = 0;
   private begunBody: u32 = 0;
 
-  constructor() {
-    super();
+  constructor(heads: Heads) {
+    super(heads);
     this.own(this.timestamp);
     this.own(this.traceId);
     this.own(this.spanId);
@@ -76,16 +77,16 @@ export class LogBlock extends TableBlock {
     if (this.resourceEntered !== resource.generation) {
       this.resourceEntered = resource.generation;
       this.resources.begin(this.rows);
-      this.resourceBytes = resource.writeService(this.service)
+      this.resourceBytes = this.addRun(resource.writeService(this.service)
         + this.resourceSchemaUrl.put(resource.schemaUrl, resource.schemaUrlLength)
-        + resource.attributes.write(this.resourceAttributes);
+        + resource.attributes.write(this.resourceAttributes));
     }
     this.scopeEntered = scope.generation;
     this.scopes.begin(this.rows);
-    this.scopeBytes = this.scopeSchemaUrl.put(scope.schemaUrl, scope.schemaUrlLength)
+    this.scopeBytes = this.addRun(this.scopeSchemaUrl.put(scope.schemaUrl, scope.schemaUrlLength)
       + this.scopeName.put(scope.name, scope.nameLength)
       + this.scopeVersion.put(scope.version, scope.versionLength)
-      + scope.attributes.write(this.scopeAttributes);
+      + scope.attributes.write(this.scopeAttributes));
   }
 
   protected override leaveLevels(): void {
@@ -93,7 +94,7 @@ export class LogBlock extends TableBlock {
     this.scopeEntered = 0;
   }
 
-  protected override writeColumns(out: Bytes): void {
+  override writeColumns(out: Bytes): void {
     const rows = this.rows;
     this.heads.begin(out, COLUMNS, rows);
     this.putPlain(out, this.timestamp);

@@ -4,16 +4,31 @@
  */
 import { putAttribute } from './attributes.ts';
 import { TIME_OUT_OF_RANGE } from './codes.ts';
-import { isTimeInRange } from './ids.ts';
+import { SPAN_ID_SIZE, TRACE_ID_SIZE, isTimeInRange, isValidId } from './ids.ts';
 import type { LogBlock } from './log-block.ts';
-import { isZero } from './memory.ts';
+import { isZero, load8 } from './memory.ts';
 import { reject } from './tally.ts';
 import { ZERO } from './texts.ts';
-import { POS, fixed32, fixed64, gather, length, readTag, skip, varintWithin } from './wire.ts';
+import { POS, findLast, fixed32, fixed64, gather, length, readTag, skip, varintWithin } from './wire.ts';
 
 // Tags: field number << 3 | wire type.
 const BODY: u32 = 42;
 const ATTRIBUTE: u32 = 50;
+const TRACE_ID: u32 = 74;
+const SPAN_ID: u32 = 82;
+const OBSERVED_TIME: u32 = 89;
+
+/** Where the trace id of the record at [start, end) is, if it is sent once and is stored: 0 for none. */
+export function guessTraceId(start: u32, end: u32): u32 {
+  // Fields are usually sent in the order of their numbers: then the ids and the time of observation, each
+  // with a known size or not there, are the end of the record.
+  let at = end;
+  if (at - start >= 9 && load8(at - 9) === OBSERVED_TIME) at -= 9;
+  if (at - start >= 10 && load8(at - 10) === SPAN_ID && load8(at - 9) === SPAN_ID_SIZE) at -= 10;
+  const isThere = at - start >= 18 && load8(at - 18) === TRACE_ID && load8(at - 17) === TRACE_ID_SIZE;
+  const id = isThere ? at - TRACE_ID_SIZE : findLast(start, end, TRACE_ID, TRACE_ID_SIZE);
+  return id === 0 || isZero(id, TRACE_ID_SIZE) ? 0 : id;
+}
 
 export class LogRecord {
   /** The address of the time: when it happened, or when it was observed if that isn't known. */
@@ -72,6 +87,11 @@ export class LogRecord {
     if (!isTimeInRange(this.time)) reject(TIME_OUT_OF_RANGE);
   }
 
+  /** Where the trace id is that will be stored; 0 for none. */
+  storedTraceId(): u32 {
+    return isValidId(this.traceId, this.traceIdLength, TRACE_ID_SIZE) ? this.traceId : 0;
+  }
+
   private readText(tag: u32, at: u32, n: u32): void {
     switch (tag) {
       case 26:
@@ -83,11 +103,11 @@ export class LogRecord {
         this.bodyEnd = at + n;
         this.bodyPieces++;
         break;
-      case 74:
+      case TRACE_ID:
         this.traceId = at;
         this.traceIdLength = n;
         break;
-      case 82:
+      case SPAN_ID:
         this.spanId = at;
         this.spanIdLength = n;
         break;
@@ -111,7 +131,7 @@ export class LogRecord {
       case 69:
         this.flags = fixed32(p, end);
         return POS;
-      case 89:
+      case OBSERVED_TIME:
         this.observedTime = fixed64(p, end);
         return POS;
       default:

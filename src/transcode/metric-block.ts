@@ -6,6 +6,7 @@ import { Bytes } from './bytes.ts';
 import { MapColumn } from './column.ts';
 import type { Resource, Scope } from './levels.ts';
 import type { Metric } from './metric.ts';
+import type { Heads } from './native.ts';
 import { LowRuns, MapRuns, NumberRuns, Runs, TextRuns } from './runs.ts';
 import { TableBlock } from './table-block.ts';
 
@@ -38,8 +39,8 @@ export abstract class MetricBlock extends TableBlock {
   private scopeBytes: u32 = 0;
   private metricBytes: u32 = 0;
 
-  constructor(columnCount: u32) {
-    super();
+  constructor(heads: Heads, columnCount: u32) {
+    super(heads);
     this.columnCount = columnCount;
     this.own(this.attributes);
     this.own(this.startTime);
@@ -83,26 +84,26 @@ export abstract class MetricBlock extends TableBlock {
     if (this.resourceEntered !== resource.generation) {
       this.resourceEntered = resource.generation;
       this.resources.begin(this.rows);
-      this.resourceBytes = resource.writeService(this.service)
+      this.resourceBytes = this.addRun(resource.writeService(this.service)
         + this.resourceSchemaUrl.put(resource.schemaUrl, resource.schemaUrlLength)
-        + resource.attributes.write(this.resourceAttributes);
+        + resource.attributes.write(this.resourceAttributes));
     }
     if (this.scopeEntered !== scope.generation) {
       this.scopeEntered = scope.generation;
       this.scopes.begin(this.rows);
-      this.scopeBytes = this.scopeSchemaUrl.put(scope.schemaUrl, scope.schemaUrlLength)
+      this.scopeBytes = this.addRun(this.scopeSchemaUrl.put(scope.schemaUrl, scope.schemaUrlLength)
         + this.scopeName.put(scope.name, scope.nameLength)
         + this.scopeVersion.put(scope.version, scope.versionLength)
         + this.scopeDropped.put(scope.droppedAttributes)
-        + scope.attributes.write(this.scopeAttributes);
+        + scope.attributes.write(this.scopeAttributes));
     }
     this.metricEntered = metric.generation;
     this.metrics.begin(this.rows);
-    this.metricBytes = this.name.put(metric.name, metric.nameLength)
+    this.metricBytes = this.addRun(this.name.put(metric.name, metric.nameLength)
       + this.description.put(metric.description, metric.descriptionLength)
       + this.unit.put(metric.unit, metric.unitLength)
       + this.temporality.put(metric.temporality)
-      + this.monotonic.put(metric.monotonic);
+      + this.monotonic.put(metric.monotonic));
   }
 
   protected override leaveLevels(): void {
@@ -111,7 +112,7 @@ export abstract class MetricBlock extends TableBlock {
     this.metricEntered = 0;
   }
 
-  protected override writeColumns(out: Bytes): void {
+  override writeColumns(out: Bytes): void {
     const rows = this.rows;
     this.heads.begin(out, this.columnCount, rows);
     this.heads.put(out);

@@ -1,23 +1,43 @@
 /** Data points into the five metrics tables. */
-import { COUNT_METRIC_WITHOUT_DATA, NESTING_TOO_DEEP } from './codes.ts';
+import { COUNT_METRIC_WITHOUT_DATA } from './codes.ts';
 import { ExponentialPoint } from './exponential-point.ts';
 import { HistogramPoint } from './histogram-point.ts';
 import { GAUGE, HISTOGRAM, Metric, POINT, SUM, SUMMARY } from './metric.ts';
 import type { MetricBlock } from './metric-block.ts';
+import type { Heads } from './native.ts';
 import { NumberPoint } from './number-point.ts';
 import { ExponentialHistogramBlock, HistogramBlock, NumberBlock, SummaryBlock } from './point-blocks.ts';
+import { crc32 } from './shard-key.ts';
 import { SignalBlocks } from './signal-blocks.ts';
 import { SummaryPoint } from './summary-point.ts';
 import type { TableBlock } from './table-block.ts';
-import { beginRecord, count, reject } from './tally.ts';
+import { count } from './tally.ts';
 import { POS, length, readTag, skip } from './wire.ts';
 
+// Where the signal's tables stand in SIGNAL_TABLES (tables.ts).
+const GAUGE_TABLE: u32 = 0;
+const SUM_TABLE: u32 = 1;
+const HISTOGRAM_TABLE: u32 = 2;
+const EXPONENTIAL_TABLE: u32 = 3;
+const SUMMARY_TABLE: u32 = 4;
+
+/** The table of a kind of metric. */
+function tableOf(kind: u32): u32 {
+  switch (kind) {
+    case GAUGE:
+      return GAUGE_TABLE;
+    case SUM:
+      return SUM_TABLE;
+    case HISTOGRAM:
+      return HISTOGRAM_TABLE;
+    case SUMMARY:
+      return SUMMARY_TABLE;
+    default:
+      return EXPONENTIAL_TABLE;
+  }
+}
+
 export class Metrics extends SignalBlocks {
-  private readonly gauge: NumberBlock = new NumberBlock(false);
-  private readonly sum: NumberBlock = new NumberBlock(true);
-  private readonly histogram: HistogramBlock = new HistogramBlock();
-  private readonly exponential: ExponentialHistogramBlock = new ExponentialHistogramBlock();
-  private readonly summary: SummaryBlock = new SummaryBlock();
   private readonly metric: Metric = new Metric();
   private readonly numberPoint: NumberPoint = new NumberPoint();
   private readonly histogramPoint: HistogramPoint = new HistogramPoint();
@@ -25,25 +45,21 @@ export class Metrics extends SignalBlocks {
   private readonly summaryPoint: SummaryPoint = new SummaryPoint();
 
   constructor(nestingMax: u32) {
-    super(nestingMax, true);
+    super(5, nestingMax, true);
   }
 
-  override tableCount(): u32 {
-    return 5;
-  }
-
-  override table(i: u32): TableBlock {
-    switch (i) {
-      case 0:
-        return this.gauge;
-      case 1:
-        return this.sum;
-      case 2:
-        return this.histogram;
-      case 3:
-        return this.exponential;
+  protected override newBlock(table: u32, heads: Heads): TableBlock {
+    switch (table) {
+      case GAUGE_TABLE:
+        return new NumberBlock(heads, false);
+      case SUM_TABLE:
+        return new NumberBlock(heads, true);
+      case HISTOGRAM_TABLE:
+        return new HistogramBlock(heads);
+      case EXPONENTIAL_TABLE:
+        return new ExponentialHistogramBlock(heads);
       default:
-        return this.summary;
+        return new SummaryBlock(heads);
     }
   }
 
@@ -54,6 +70,7 @@ export class Metrics extends SignalBlocks {
       count(COUNT_METRIC_WITHOUT_DATA);
       return;
     }
+    const block = this.block(this.shard(), tableOf(metric.kind)) as MetricBlock;
     const dataEnd = metric.dataEnd;
     let p = metric.data;
     while (p < dataEnd) {
@@ -62,35 +79,33 @@ export class Metrics extends SignalBlocks {
       if (tag === POINT) {
         const n = length(p, dataEnd);
         p = POS + n;
-        beginRecord();
-        if (this.unfit) reject(NESTING_TOO_DEEP);
-        this.readPoint(p - n, p);
+        this.begin();
+        if (this.readPoint(p - n, p, block)) block.endPoint(this.resource, this.scope, metric, p - n);
       } else {
         p = skip(p, dataEnd, tag);
       }
     }
   }
 
-  private readPoint(p: u32, end: u32): void {
-    switch (this.metric.kind) {
-      case GAUGE:
-        if (this.numberPoint.read(p, end, this.gauge)) this.endPoint(this.gauge, p);
-        break;
-      case SUM:
-        if (this.numberPoint.read(p, end, this.sum)) this.endPoint(this.sum, p);
-        break;
-      case HISTOGRAM:
-        if (this.histogramPoint.read(p, end, this.histogram)) this.endPoint(this.histogram, p);
-        break;
-      case SUMMARY:
-        if (this.summaryPoint.read(p, end, this.summary)) this.endPoint(this.summary, p);
-        break;
-      default:
-        if (this.exponentialPoint.read(p, end, this.exponential)) this.endPoint(this.exponential, p);
-    }
+  /** The shard of all points of the metric. */
+  private shard(): u32 {
+    if (this.router.shards === 1) return 0;
+    const name = crc32(this.metric.name, this.metric.nameLength);
+    return this.router.shardOf((name + this.resource.key()) >>> 0);
   }
 
-  private endPoint(block: MetricBlock, p: u32): void {
-    block.endPoint(this.resource, this.scope, this.metric, p);
+  /** Whether the point's row is begun. */
+  private readPoint(p: u32, end: u32, block: MetricBlock): boolean {
+    switch (this.metric.kind) {
+      case GAUGE:
+      case SUM:
+        return this.numberPoint.read(p, end, block as NumberBlock);
+      case HISTOGRAM:
+        return this.histogramPoint.read(p, end, block as HistogramBlock);
+      case SUMMARY:
+        return this.summaryPoint.read(p, end, block as SummaryBlock);
+      default:
+        return this.exponentialPoint.read(p, end, block as ExponentialHistogramBlock);
+    }
   }
 }

@@ -7,7 +7,7 @@
 import { Bytes } from './bytes.ts';
 import type { LowColumn, MapColumn } from './column.ts';
 import type { Dictionary } from './dictionary.ts';
-import { least, load32, move, narrow, store8, store32, zero } from './memory.ts';
+import { copy, least, load32, narrow, store8, store32, zero } from './memory.ts';
 
 /**
  * The heads of a table's columns, written by the host (open-blocks.ts): for each its length in 4 bytes, then
@@ -81,7 +81,7 @@ export function repeat(out: Bytes, n: u32, times: u32): void {
   let done = n;
   while (done < total) {
     const step = least(total - done, done);
-    move(first + done, first, step);
+    copy(first + done, first, step);
     done += step;
   }
   out.at = first + total;

@@ -3,12 +3,15 @@
  * in files that are TypeScript and AssemblyScript at once, so that it runs in WebAssembly and, byte for byte
  * the same, without.
  */
+import { assert } from '../base/errors.ts';
 import type { Block, OpenBlocks } from '../model/block.ts';
 import {
   NOTHING, type Outcome, REJECT_REASONS, type RejectReason, WARNINGS, type Warning,
 } from '../model/outcome.ts';
 import type { Signal } from '../model/signal.ts';
-import { COUNTERS, SIGNAL_LOGS, SIGNAL_METRICS, SIGNAL_TRACES } from './codes.ts';
+import {
+  CLOSED_BLOCK, CLOSED_HEAD, COUNT_ACCEPTED, SHARDS_MAX, SIGNAL_LOGS, SIGNAL_METRICS, SIGNAL_TRACES,
+} from './codes.ts';
 import { type Engine, type EngineName, loadEngine } from './engine.ts';
 import { COLUMNS, type ColumnType, SIGNAL_TABLES } from './tables.ts';
 
@@ -36,8 +39,10 @@ class EngineBlocks implements OpenBlocks {
   readonly #signal: Signal;
   readonly #create: () => Engine;
   readonly #nestingMax: number;
+  #weights: readonly number[] = [1];
   #engine: Engine;
   #handle: number;
+  #viewed: DataView = new DataView(new ArrayBuffer(0));
 
   constructor(signal: Signal, create: () => Engine, nestingMax: number) {
     this.#signal = signal;
@@ -45,6 +50,16 @@ class EngineBlocks implements OpenBlocks {
     this.#nestingMax = nestingMax;
     this.#engine = create();
     this.#handle = this.#open();
+  }
+
+  route(weights: readonly number[]): void {
+    assert(weights.length >= 1 && weights.length <= SHARDS_MAX, `${weights.length} shards can't be had`);
+    const whole = weights.every((weight) => Number.isSafeInteger(weight) && weight >= 0);
+    assert(whole, `${weights} are no weights`);
+    const sum = weights.reduce((total, weight) => total + weight, 0);
+    assert(sum > 0 && sum < 2 ** 32, `the weights' sum ${sum} is out of range`);
+    this.#weights = [...weights];
+    this.#route();
   }
 
   get rows(): number {
@@ -70,14 +85,18 @@ class EngineBlocks implements OpenBlocks {
 
   close(): readonly Block[] {
     const { calls } = this.#engine;
-    const out = calls.close(this.#handle) >>> 0;
+    const closed = calls.close(this.#handle) >>> 0;
     const memory = this.#engine.memory();
-    const blocks: Block[] = [];
-    SIGNAL_TABLES[this.#signal].forEach((table, number) => {
-      const rows = calls.writtenRows(this.#handle, number) >>> 0;
-      const start = out + (calls.writtenAt(this.#handle, number) >>> 0);
-      const bytes = memory.subarray(start, start + (calls.writtenBytes(this.#handle, number) >>> 0));
-      if (rows > 0) blocks.push({ table, rows, bytes });
+    const view = this.#view();
+    const number = (index: number) => view.getUint32(closed + 4 * index, true);
+    const first = number(0);
+    const blocks = Array.from({ length: number(1) }, (_, place): Block => {
+      const at = CLOSED_HEAD + place * CLOSED_BLOCK;
+      const table = SIGNAL_TABLES[this.#signal][number(at + 1)];
+      assert(table, `a block of table number ${number(at + 1)}`);
+      const start = first + number(at + 3);
+      const bytes = memory.subarray(start, start + number(at + 4));
+      return { shard: number(at), table, rows: number(at + 2), bytes };
     });
     if (memory.length > MEMORY_KEPT_BYTES_MAX) this.#renew();
     return blocks;
@@ -89,6 +108,7 @@ class EngineBlocks implements OpenBlocks {
     if (fresh === this.#engine) return;
     this.#engine = fresh;
     this.#handle = this.#open();
+    this.#route();
   }
 
   #open(): number {
@@ -102,21 +122,39 @@ class EngineBlocks implements OpenBlocks {
     return handle;
   }
 
+  #route(): void {
+    const { calls } = this.#engine;
+    const at = calls.intervals(this.#handle) >>> 0;
+    const view = this.#view();
+    let end = 0;
+    this.#weights.forEach((weight, shard) => {
+      end += weight;
+      view.setUint32(at + 4 * shard, end, true);
+    });
+    calls.route(this.#handle, this.#weights.length);
+  }
+
+  /** All of the engine's memory, until its next call. A new view for each would cost more than a row. */
+  #view(): DataView {
+    const { buffer } = this.#engine.memory();
+    if (this.#viewed.buffer !== buffer) this.#viewed = new DataView(buffer);
+    return this.#viewed;
+  }
+
   #outcome(): Outcome {
     const at = this.#engine.calls.counters() >>> 0;
-    const memory = this.#engine.memory();
-    const view = new DataView(memory.buffer, memory.byteOffset + at, COUNTERS * 4);
-    const accepted = view.getUint32(0, true);
+    const view = this.#view();
+    const accepted = view.getUint32(at + 4 * COUNT_ACCEPTED, true);
     let rejected = 0;
     const reasons = new Map<RejectReason, number>();
     const warnings = new Map<Warning, number>();
     REJECT_REASONS.forEach((reason, i) => {
-      const count = view.getUint32(4 + 4 * i, true);
+      const count = view.getUint32(at + 4 * (1 + i), true);
       if (count > 0) reasons.set(reason, count);
       rejected += count;
     });
     WARNINGS.forEach((warning, i) => {
-      const count = view.getUint32(4 + 4 * (REJECT_REASONS.length + i), true);
+      const count = view.getUint32(at + 4 * (1 + REJECT_REASONS.length + i), true);
       if (count > 0) warnings.set(warning, count);
     });
     if (accepted === 0 && rejected === 0 && warnings.size === 0) return NOTHING;

@@ -3,6 +3,7 @@ import { Bytes } from './bytes.ts';
 import { NumbersColumn } from './column.ts';
 import { ExemplarColumns } from './exemplars.ts';
 import { MetricBlock } from './metric-block.ts';
+import type { Heads } from './native.ts';
 
 /** otel_metrics_gauge and otel_metrics_sum. */
 export class NumberBlock extends MetricBlock {
@@ -10,8 +11,8 @@ export class NumberBlock extends MetricBlock {
   readonly value: Bytes = new Bytes(1024);
   private readonly isSum: boolean;
 
-  constructor(isSum: boolean) {
-    super(isSum ? 23 : 21);
+  constructor(heads: Heads, isSum: boolean) {
+    super(heads, isSum ? 23 : 21);
     this.isSum = isSum;
     this.own(this.exemplars);
     this.own(this.value);
@@ -47,8 +48,8 @@ export class HistogramBlock extends MetricBlock {
   readonly min: Bytes = new Bytes(1024);
   readonly max: Bytes = new Bytes(1024);
 
-  constructor() {
-    super(27);
+  constructor(heads: Heads) {
+    super(heads, 27);
     this.own(this.exemplars);
     this.own(this.count);
     this.own(this.sum);
@@ -98,8 +99,8 @@ export class ExponentialHistogramBlock extends MetricBlock {
   readonly min: Bytes = new Bytes(1024);
   readonly max: Bytes = new Bytes(1024);
 
-  constructor() {
-    super(31);
+  constructor(heads: Heads) {
+    super(heads, 31);
     this.own(this.exemplars);
     this.own(this.count);
     this.own(this.sum);
@@ -150,8 +151,8 @@ export class SummaryBlock extends MetricBlock {
   readonly quantiles: NumbersColumn = new NumbersColumn();
   readonly values: NumbersColumn = new NumbersColumn();
 
-  constructor() {
-    super(19);
+  constructor(heads: Heads) {
+    super(heads, 19);
     this.own(this.count);
     this.own(this.sum);
     this.own(this.quantiles);

@@ -5,10 +5,16 @@
  * for them.
  */
 import { Bytes } from './bytes.ts';
-import { NESTING_TOO_DEEP } from './codes.ts';
-import { beginTexts } from './nested-json.ts';
+import { CLOSED_BLOCK, CLOSED_HEAD, NESTING_TOO_DEEP } from './codes.ts';
 import { Resource, Scope } from './levels.ts';
+import { store32 } from './memory.ts';
+import type { Heads } from './native.ts';
+import { beginTexts } from './nested-json.ts';
+import { RecordQueue } from './record-queue.ts';
+import { ShardBlocks } from './shard-blocks.ts';
+import { Router } from './shard-key.ts';
 import type { TableBlock } from './table-block.ts';
+import { beginRows } from './table-block.ts';
 import { beginCounts, beginRecord, reject } from './tally.ts';
 import { POS, beginItem, beginRequest, gather, length, readTag, releaseCopies, skip } from './wire.ts';
 
@@ -24,10 +30,14 @@ const INPUT_SLACK: u32 = 64;
 export abstract class SignalBlocks {
   readonly resource: Resource = new Resource();
   readonly scope: Scope = new Scope();
+  readonly router: Router = new Router();
+  readonly blocks: ShardBlocks;
+  protected readonly queue: RecordQueue = new RecordQueue();
   private readonly input: Bytes = new Bytes(65536);
   private readonly out: Bytes = new Bytes(65536);
+  private readonly index: Bytes = new Bytes(1024);
   /** Something is nested too deep in the resource or the scope: no record of them can be stored. */
-  protected unfit: boolean = false;
+  private unfit: boolean = false;
   private readonly nestingMax: u32;
   private readonly storesScopeAttributes: boolean;
 
@@ -37,16 +47,40 @@ export abstract class SignalBlocks {
   private schemaUrl: u32 = 0;
   private schemaUrlLength: u32 = 0;
 
-  constructor(nestingMax: u32, storesScopeAttributes: boolean) {
+  constructor(tableCount: u32, nestingMax: u32, storesScopeAttributes: boolean) {
+    this.blocks = new ShardBlocks(tableCount);
     this.nestingMax = nestingMax;
     this.storesScopeAttributes = storesScopeAttributes;
   }
 
-  abstract tableCount(): u32;
-  abstract table(i: u32): TableBlock;
+  /** A new block for one of the signal's tables. */
+  protected abstract newBlock(table: u32, heads: Heads): TableBlock;
 
-  /** Reads the record (a span, a log record, a metric) at [p, end) into its block, or refuses it. */
+  /**
+   * Reads the record (a span, a log record, a metric) at [p, end) into its block, or refuses it; or puts it
+   * into the queue.
+   */
   protected abstract readRecord(p: u32, end: u32): void;
+
+  /** Reads a record of the queue: into the block of this shard, if the id that it was chosen by is right. */
+  protected readRouted(_p: u32, _end: u32, _traceId: u32, _shard: u32): void {}
+
+  /** Before what is stored as a row, or refused. */
+  protected begin(): void {
+    beginRecord();
+    if (this.unfit) reject(NESTING_TOO_DEEP);
+  }
+
+  /** The block for rows of this request that belong to a shard. */
+  // @inline
+  protected block(shard: u32, table: u32): TableBlock {
+    if (!this.blocks.has(shard, table)) this.addBlock(shard, table);
+    return this.blocks.use(shard, table);
+  }
+
+  private addBlock(shard: u32, table: u32): void {
+    this.blocks.add(shard, table, this.newBlock(table, this.blocks.headsOf(table)));
+  }
 
   /** Where the host has to put a request of `n` bytes: until the next call. */
   inputFor(n: u32): u32 {
@@ -59,11 +93,12 @@ export abstract class SignalBlocks {
    * Appends the request of `n` bytes in the input. When it fails (an exception of the host), call `restore`.
    */
   append(n: u32): void {
-    for (let i: u32 = 0; i < this.tableCount(); i++) this.table(i).keep();
+    this.blocks.beginRequest();
     const end = this.input.base + n;
     beginRequest(this.input.base, end);
     beginTexts(this.nestingMax);
     beginCounts();
+    beginRows();
     let p = this.input.base;
     while (p < end) {
       const tag = readTag(p, end);
@@ -76,13 +111,15 @@ export abstract class SignalBlocks {
         p = skip(p, end, tag);
       }
     }
-    releaseCopies();
+    releaseCopies(0);
+    this.blocks.endRequest();
   }
 
-  /** Brings back the blocks as they were before the last `append`. */
+  /** Brings back the blocks as they were before the last `append`, which has failed. */
   restore(): void {
-    for (let i: u32 = 0; i < this.tableCount(); i++) this.table(i).restore();
-    releaseCopies();
+    this.blocks.restore();
+    this.queue.clear();
+    releaseCopies(0);
   }
 
   private readResourceLevel(start: u32, end: u32): void {
@@ -118,13 +155,24 @@ export abstract class SignalBlocks {
       if (tag === ITEM) {
         const n = length(p, end);
         p = POS + n;
-        beginRecord();
-        if (this.unfit) reject(NESTING_TOO_DEEP);
         this.readRecord(p - n, p);
       } else {
         p = skip(p, end, tag);
       }
     }
+    if (this.queue.count() !== 0) this.readQueue();
+  }
+
+  /** What of the scope's records waits for its shard's turn. */
+  private readQueue(): void {
+    const queue = this.queue;
+    for (let i: u32 = 0; i < queue.count(); i++) {
+      const shard = queue.shard(i);
+      for (let entry = queue.first(shard); entry !== 0; entry = queue.next(entry)) {
+        this.readRouted(queue.record(entry), queue.recordEnd(entry), queue.traceId(entry), shard);
+      }
+    }
+    queue.clear();
   }
 
   /** Finds what a level has beside its items. */
@@ -162,27 +210,18 @@ export abstract class SignalBlocks {
     this.commonEnd = commonEnd;
   }
 
-  rows(): u32 {
-    let sum: u32 = 0;
-    for (let i: u32 = 0; i < this.tableCount(); i++) sum += this.table(i).rows;
-    return sum;
-  }
-
-  bytes(): u32 {
-    let sum: u32 = 0;
-    for (let i: u32 = 0; i < this.tableCount(); i++) sum += this.table(i).bytes();
-    return sum;
-  }
-
   /**
-   * Writes all blocks one after another and begins new ones: the address of the first, until the next
-   * `close`.
+   * Writes all blocks one after another and begins new ones. The address of what tells about them, until the
+   * next call: `close` in entry.ts.
    */
   close(): u32 {
     this.out.clear();
-    this.out.need(this.bytes() + 4096);
-    for (let i: u32 = 0; i < this.tableCount(); i++) this.table(i).writeTo(this.out);
-    for (let i: u32 = 0; i < this.tableCount(); i++) this.table(i).clear();
-    return this.out.base;
+    this.index.clear();
+    this.index.put32(0);
+    this.index.put32(0);
+    this.blocks.close(this.out, this.index);
+    store32(this.index.base, this.out.base);
+    store32(this.index.base + 4, (this.index.size() / 4 - CLOSED_HEAD) / CLOSED_BLOCK);
+    return this.index.base;
   }
 }

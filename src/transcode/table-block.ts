@@ -2,27 +2,47 @@
 import type { Bytes, Column } from './bytes.ts';
 import { ROWS_TOO_LARGE } from './codes.ts';
 import type { LowColumn, MapColumn } from './column.ts';
-import { Heads, putAll, putLow, putMap } from './native.ts';
+import type { Heads } from './native.ts';
+import { putAll, putLow, putMap } from './native.ts';
 import { malformed } from './wire.ts';
 
 /**
- * What is sent once for many records is stored once per row: by how many bytes one request may make a block
- * grow in this way. 32 MiB of resource and a million records of two bytes each would else fill any memory.
+ * What is sent once for many records is stored once per row: by how many bytes one request may make the
+ * blocks grow in this way. 32 MiB of resource and a million records of two bytes each would else fill any
+ * memory.
  */
 const REPEATED_BYTES_MAX: u32 = 1 << 29;
 
+/**
+ * The block of each shard has a copy of the resources and scopes of its rows: how many bytes of them one
+ * request may bring into all blocks.
+ */
+const COPIED_BYTES_MAX: u32 = 1 << 28;
+
+/** What the request at hand takes of these so far, in all blocks. */
+let repeatedByRequest: u32 = 0;
+let copiedByRequest: u32 = 0;
+
+export function beginRows(): void {
+  repeatedByRequest = 0;
+  copiedByRequest = 0;
+}
+
 export abstract class TableBlock {
-  readonly heads: Heads = new Heads();
   rows: u32 = 0;
-  /** Where `writeTo` put the block, as a part of the output, and how many rows it had. */
-  writtenAt: u32 = 0;
-  writtenBytes: u32 = 0;
-  writtenRows: u32 = 0;
+  /** The last request that appended to the block (ShardBlocks). */
+  request: u32 = 0;
+  protected readonly heads: Heads;
   private readonly columns: Column[] = [];
   /** Bytes of the rows so far that columns keep once per run. */
   private repeated: u32 = 0;
   private keptRows: u32 = 0;
   private keptRepeated: u32 = 0;
+  private countedBytes: u32 = 0;
+
+  constructor(heads: Heads) {
+    this.heads = heads;
+  }
 
   /** Columns that are known here are kept, restored, cleared and counted together. */
   protected own(column: Column): void {
@@ -37,7 +57,15 @@ export abstract class TableBlock {
   protected addRow(repeated: u32, record: u32): void {
     this.rows += 1;
     this.repeated += repeated;
-    if (this.repeated - this.keptRepeated > REPEATED_BYTES_MAX) malformed(ROWS_TOO_LARGE, record);
+    repeatedByRequest += repeated;
+    if (repeatedByRequest > REPEATED_BYTES_MAX) malformed(ROWS_TOO_LARGE, record);
+  }
+
+  /** Begins a run that takes so many bytes, which are given back. */
+  protected addRun(bytes: u32): u32 {
+    copiedByRequest += bytes;
+    if (copiedByRequest > COPIED_BYTES_MAX) malformed(ROWS_TOO_LARGE, 0);
+    return bytes;
   }
 
   keep(): void {
@@ -56,6 +84,9 @@ export abstract class TableBlock {
   clear(): void {
     this.rows = 0;
     this.repeated = 0;
+    this.keptRows = 0;
+    this.keptRepeated = 0;
+    this.countedBytes = 0;
     for (let i: i32 = 0; i < this.columns.length; i++) this.column(i).clear();
     this.leaveLevels();
   }
@@ -63,22 +94,22 @@ export abstract class TableBlock {
   /** Forgets which resource and scope were entered last: their runs are gone. */
   protected abstract leaveLevels(): void;
 
-  bytes(): u32 {
+  /** Rows since the last `keep`. */
+  addedRows(): u32 {
+    return this.rows - this.keptRows;
+  }
+
+  /** About by how many bytes the block has grown since this was asked last. */
+  addedBytes(): u32 {
+    const before = this.countedBytes;
     let sum: u32 = this.repeated + (this.rows === 0 ? 0 : this.heads.area.size());
     for (let i: i32 = 0; i < this.columns.length; i++) sum += this.column(i).size();
-    return sum;
+    this.countedBytes = sum;
+    return sum - before;
   }
 
-  /** Appends the block to `out`. */
-  writeTo(out: Bytes): void {
-    this.writtenAt = out.size();
-    this.writtenRows = this.rows;
-    if (this.rows !== 0) this.writeColumns(out);
-    this.writtenBytes = out.size() - this.writtenAt;
-  }
-
-  /** Appends the columns in the order of COLUMNS in tables.ts. */
-  protected abstract writeColumns(out: Bytes): void;
+  /** Appends the block to `out`: the columns in the order of COLUMNS in tables.ts. */
+  abstract writeColumns(out: Bytes): void;
 
   protected putPlain(out: Bytes, column: Bytes): void {
     this.heads.put(out);

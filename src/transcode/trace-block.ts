@@ -4,6 +4,7 @@ import { TEXT_SPAN_KIND, TEXT_STATUS_CODE } from './codes.ts';
 import { LowColumn, MapColumn } from './column.ts';
 import type { Resource, Scope } from './levels.ts';
 import { alloc, load32, store32, zero } from './memory.ts';
+import type { Heads } from './native.ts';
 import { putLow, putMap } from './native.ts';
 import { LowRuns, MapRuns, Runs, TextRuns } from './runs.ts';
 import { TableBlock } from './table-block.ts';
@@ -137,8 +138,8 @@ export class TraceBlock extends TableBlock {
   private resourceBytes: u32 = 0;
   private scopeBytes: u32 = 0;
 
-  constructor() {
-    super();
+  constructor(heads: Heads) {
+    super(heads);
     this.own(this.timestamp);
     this.own(this.traceId);
     this.own(this.spanId);
@@ -193,13 +194,13 @@ export class TraceBlock extends TableBlock {
     if (this.resourceEntered !== resource.generation) {
       this.resourceEntered = resource.generation;
       this.resources.begin(this.rows);
-      this.resourceBytes = resource.writeService(this.service)
-        + resource.attributes.write(this.resourceAttributes);
+      this.resourceBytes = this.addRun(resource.writeService(this.service)
+        + resource.attributes.write(this.resourceAttributes));
     }
     this.scopeEntered = scope.generation;
     this.scopes.begin(this.rows);
-    this.scopeBytes = this.scopeName.put(scope.name, scope.nameLength)
-      + this.scopeVersion.put(scope.version, scope.versionLength);
+    this.scopeBytes = this.addRun(this.scopeName.put(scope.name, scope.nameLength)
+      + this.scopeVersion.put(scope.version, scope.versionLength));
   }
 
   protected override leaveLevels(): void {
@@ -207,7 +208,7 @@ export class TraceBlock extends TableBlock {
     this.scopeEntered = 0;
   }
 
-  protected override writeColumns(out: Bytes): void {
+  override writeColumns(out: Bytes): void {
     const rows = this.rows;
     this.heads.begin(out, COLUMNS, rows);
     this.putPlain(out, this.timestamp);

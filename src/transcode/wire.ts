@@ -240,11 +240,35 @@ function skipAll(p: u32, end: u32): void {
   }
 }
 
-/** Frees every merged copy of the request. */
-export function releaseCopies(): void {
-  while (copies !== 0) {
+/** The newest merged copy, 0 for none. */
+export function newestCopy(): u32 {
+  return copies;
+}
+
+/** Frees every merged copy that was made after `newest`; 0 for all of the request. */
+export function releaseCopies(newest: u32): void {
+  while (copies !== newest) {
     const region = copies;
     copies = load32(region);
+    copiedBytes -= load32(region + 4);
     release(region, load32(region + 4));
   }
+}
+
+/** The content of the last field `tag` (with a length) of a message if it has `n` bytes, 0 otherwise. */
+export function findLast(start: u32, end: u32, tag: u32, n: u32): u32 {
+  let at: u32 = 0;
+  let p = start;
+  while (p < end) {
+    const found = readTag(p, end);
+    p = POS;
+    if (found === tag) {
+      const size = length(p, end);
+      at = size === n ? POS : 0;
+      p = POS + size;
+    } else {
+      p = skip(p, end, found);
+    }
+  }
+  return at;
 }

@@ -9,7 +9,7 @@ import type { ClickHouseSettings } from '@clickhouse/client';
 import { Fault } from '../base/errors.ts';
 import { type ClickHouse, type ServerInfo, bounded, quoteName } from '../clickhouse/client.ts';
 import { classify } from '../clickhouse/codes.ts';
-import { insertSettings, tokenSetting } from '../clickhouse/insert-settings.ts';
+import { type Quorum, insertSettings, quorumSettings, tokenSetting } from '../clickhouse/insert-settings.ts';
 import type { Layout, SealedBatch } from '../model/batch.ts';
 import type { Table } from '../model/signal.ts';
 import { Body } from './body.ts';
@@ -17,17 +17,20 @@ import { Body } from './body.ts';
 /** The columns of a table's blocks, in their order. */
 export type Columns = Readonly<Record<Table, readonly { readonly name: string }[]>>;
 
-export interface InsertOptions {
+/** `insertTimeoutMs` is from the first byte to the answer. */
+export interface InsertOptions extends Quorum {
   readonly database: string;
+  /** Where the rows of a table lie: `<table>_local` on a cluster, else the table itself. */
+  readonly tableName: (table: Table) => string;
   readonly columns: Columns;
-  /** From the first byte to the answer. */
-  readonly insertTimeoutMs: number;
   readonly partitionsPerInsertMax: number;
 }
 
 export interface Target {
   readonly server: ClickHouse;
   readonly info: ServerInfo;
+  /** How many replicas the shard has. */
+  readonly replicas: number;
 }
 
 export type InsertResult =
@@ -96,7 +99,7 @@ function rowsMissing(host: string, batch: SealedBatch, rowsWritten: number): Fau
 
 /** @returns rows written, as the server counts them with those of views; undefined where it doesn't say */
 async function send(
-  { server, info }: Target,
+  { server, info, replicas }: Target,
   options: InsertOptions,
   batch: SealedBatch,
   body: Body,
@@ -106,6 +109,7 @@ async function send(
   try {
     const settings: ClickHouseSettings = {
       ...insertSettings(info, options.partitionsPerInsertMax),
+      ...quorumSettings(info, options, replicas),
       ...tokenSetting(info, batch.id),
     };
     const { stream, summary } = await server.client.exec({
@@ -124,9 +128,9 @@ async function send(
   }
 }
 
-function insertStatement({ database, columns }: InsertOptions, table: Table): string {
+function insertStatement({ database, tableName, columns }: InsertOptions, table: Table): string {
   const names = columns[table].map((column) => quoteName(column.name)).join(', ');
-  return `INSERT INTO ${quoteName(database)}.${quoteName(table)} (${names}) FORMAT Native`;
+  return `INSERT INTO ${quoteName(database)}.${quoteName(tableName(table))} (${names}) FORMAT Native`;
 }
 
 /** To the end, which must come: a connection lost before it is an error, where draining calls it done. */

@@ -2,27 +2,33 @@
  * What becomes of a sealed batch: written, buried, or thrown back to its job for another try. In: batches,
  * from as many jobs at once as their worker allows. Out: rows in ClickHouse, and the batch out of Redis only
  * after the server has said that it has them.
+ *
+ * A replica that can't take a batch is no reason to wait: the same bytes go to the next one of the shard at
+ * once, under the same token, by which replicas tell among themselves that they have it already.
  */
 import { sleep, tickMs } from '../base/clock.ts';
 import { Fault } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import type { ClickHouse } from '../clickhouse/client.ts';
 import type { Instruments } from '../metrics/instruments.ts';
 import type { SealedBatch } from '../model/batch.ts';
-import { signalOf } from '../model/signal.ts';
-import { ReplicaChoice } from '../topology/choice.ts';
-import type { Replica, Topology } from '../topology/topology.ts';
+import { TABLES, signalOf } from '../model/signal.ts';
+import { HealthChecks } from '../topology/checks.ts';
+import { type ChoiceOptions, type Ended, type Picked, ReplicaChoice } from '../topology/choice.ts';
+import type { Replica, Shard, Topology } from '../topology/topology.ts';
+import { liesWithReplica, mayPassElsewhere } from './blame.ts';
 import { type InsertOptions, type InsertResult, type Target, insertBatch } from './inserter.ts';
-import { Servers } from './servers.ts';
+import { type Connect, Servers } from './servers.ts';
 import type { BatchSource } from './source.ts';
 import { Trouble } from './trouble.ts';
 
-export interface WriterOptions extends InsertOptions {
-  readonly topology: Topology;
+export interface WriterOptions extends InsertOptions, Omit<ChoiceOptions, 'instruments' | 'now'> {
+  /** The topology in use, asked for each batch: it changes while the writer runs. Undefined: none yet. */
+  readonly topology: () => Topology | undefined;
   readonly source: BatchSource;
-  /** Makes the client for a replica; the writer closes it. */
-  readonly connect: (replica: Replica) => ClickHouse;
-  readonly instruments: Pick<Instruments, 'inserts' | 'insertSeconds' | 'itemsWritten' | 'itemsDeadlettered'>;
+  /** The writer closes what it makes. */
+  readonly connect: Connect;
+  readonly instruments: ChoiceOptions['instruments'] &
+    Pick<Instruments, 'inserts' | 'insertSeconds' | 'itemsWritten' | 'itemsDeadlettered'>;
   readonly logger: Logger;
 }
 
@@ -40,6 +46,7 @@ export class Writer {
   readonly #options: WriterOptions;
   readonly #servers: Servers;
   readonly #choice: ReplicaChoice;
+  readonly #checks: HealthChecks;
   readonly #trouble: Trouble;
   readonly #running = new Set<Promise<Written>>();
   readonly #stop = new AbortController();
@@ -47,17 +54,27 @@ export class Writer {
   readonly #unconfirmed = new Set<string>();
   #stopping = false;
 
+  /** Begins with health checks; they end with `stop`. */
   constructor(options: WriterOptions) {
     this.#options = options;
     this.#servers = new Servers(options.connect, options.logger);
-    this.#choice = new ReplicaChoice(options.topology);
+    this.#choice = new ReplicaChoice(options);
     this.#trouble = new Trouble(options.logger);
+    const tables = TABLES.map(options.tableName);
+    this.#checks = new HealthChecks({
+      topology: options.topology,
+      choice: this.#choice,
+      ask: (replica) => this.#servers.ask(replica, options.database, tables),
+      healthCheckMs: options.healthCheckMs,
+      looked: (topology) => void this.#servers.keep(topology, (host) => this.#choice.isBusy(host)),
+    });
   }
 
   /**
    * Resolves when the batch is written or buried, and its bookkeeping done: the job is over.
-   * @throws Fault to be tried again later: ClickHouse or the queue couldn't take it, or the writer is
-   *   stopping. The batch is as it was; it may be in ClickHouse already, where its token tells the next try.
+   * @throws Fault to be tried again later: ClickHouse or the queue couldn't take it, its shard is not in the
+   *   topology, or the writer is stopping. The batch is as it was; it may be in ClickHouse already, where its
+   *   token tells the next try.
    */
   async write(batch: SealedBatch): Promise<Written> {
     if (this.#stopping) throw stoppingFault();
@@ -77,15 +94,50 @@ export class Writer {
     const all = Promise.allSettled(this.#running).then(() => ended.abort());
     await sleep(msMax, ended.signal);
     this.#stop.abort(stoppingFault());
-    // Before the last wait: it also ends a probe, which nothing else breaks off.
+    const checked = this.#checks.stop();
+    // Before the last wait: it also ends probes and checks, which nothing else breaks off.
     await this.#servers.close();
-    await all;
+    await Promise.all([all, checked]);
   }
 
+  /** Each replica of the shard once, until one has it. */
   async #write(batch: SealedBatch): Promise<Written> {
-    const replica = this.#choice.of(batch.shard);
+    const shard = this.#shardOf(batch);
+    const tried = new Set<string>();
+    let fault = withoutAddress(shard);
+    let picked = this.#choice.pick(shard, batch, tried);
+    if (picked === undefined) throw this.#homeless(batch, fault);
+    this.#trouble.worked(shardOf(batch));
+    while (picked !== undefined) {
+      const result: Written | Fault = await this.#try(batch, shard, picked.replica);
+      if (!(result instanceof Fault)) return result;
+      fault = result;
+      tried.add(picked.replica.host);
+      picked = this.#next(batch, shard, picked, fault, tried);
+    }
+    throw fault;
+  }
+
+  /** The replica to try next after a fault, if there is any sense in it. */
+  #next(
+    batch: SealedBatch, shard: Shard, last: Picked, fault: Fault, tried: ReadonlySet<string>,
+  ): Picked | undefined {
+    const hopeless = last.lastResort || this.#stop.signal.aborted || !mayPassElsewhere(fault);
+    return hopeless ? undefined : this.#choice.pick(shard, batch, tried);
+  }
+
+  /** One try at one replica. @returns a Fault if it has to be tried again, wherever */
+  async #try(batch: SealedBatch, shard: Shard, replica: Replica): Promise<Written | Fault> {
     const startedAtMs = tickMs();
-    const result = await this.#insert(batch, replica);
+    const running = this.#choice.began(replica, batch.bytes);
+    let ended: Ended = 'nothing';
+    let result: InsertResult;
+    try {
+      result = await this.#insert(batch, shard, replica);
+      ended = this.#endOf(result);
+    } finally {
+      this.#choice.ended(replica, running, ended);
+    }
     switch (result.kind) {
       case 'stored':
         this.#options.instruments.insertSeconds.observe(
@@ -100,15 +152,42 @@ export class Writer {
         return 'gone';
       case 'refused':
         if (result.fault.retry === 'never') return this.#bury(batch, replica, result.fault);
-        throw this.#later(batch, replica, result.fault);
+        return this.#later(batch, replica, result.fault);
     }
   }
 
+  /** What the end of an insert says of its replica. */
+  #endOf(result: InsertResult): Ended {
+    if (result.kind === 'stored') return 'worked';
+    if (result.kind === 'gone' || this.#stop.signal.aborted) return 'nothing';
+    return liesWithReplica(result.fault) ? { fault: result.fault } : 'nothing';
+  }
+
+  /** @throws Fault that waits for the shard to be (again) in the topology */
+  #shardOf(batch: SealedBatch): Shard {
+    const topology = this.#options.topology();
+    if (topology === undefined) {
+      const message = `the topology of ClickHouse isn't known yet, batch ${batch.id} waits for it`;
+      throw this.#homeless(batch, new Fault('topology_unknown', 'here', message));
+    }
+    const shard = topology.shards[batch.shard];
+    if (shard !== undefined && shard.replicas.length > 0) return shard;
+    const message =
+      `shard ${batch.shard} is not in the definition of the cluster "${topology.cluster}", which has ` +
+      `${topology.shards.length} shards: its batches wait until it is there again`;
+    throw this.#homeless(batch, new Fault('shard_unknown', 'here', message));
+  }
+
+  #homeless(batch: SealedBatch, fault: Fault): Fault {
+    this.#trouble.failed(shardOf(batch), fault);
+    return fault;
+  }
+
   /** One try. Throws only what the queue throws, unless that will never give the whole batch. */
-  async #insert(batch: SealedBatch, replica: Replica): Promise<InsertResult> {
+  async #insert(batch: SealedBatch, shard: Shard, replica: Replica): Promise<InsertResult> {
     let target: Target;
     try {
-      target = await this.#servers.of(replica);
+      target = { ...(await this.#servers.of(replica)), replicas: shard.replicas.length };
     } catch (error) {
       if (error instanceof Fault) return { kind: 'refused', fault: error };
       throw error;
@@ -125,7 +204,7 @@ export class Writer {
 
   async #finish(batch: SealedBatch, replica: Replica): Promise<Written> {
     this.#count(batch, replica, 'stored');
-    this.#trouble.worked(tableOf(batch));
+    this.#trouble.worked(insertOf(batch, replica));
     this.#trouble.worked(queueOf(batch));
     // Counted by who finishes it: a failure here means another try, and another insert that stores nothing
     // new.
@@ -171,8 +250,8 @@ export class Writer {
     this.#count(batch, replica, 'later');
     if (this.#stop.signal.aborted) return fault;
     this.#servers.doubt(replica);
-    if (fault.retry === 'elsewhere') this.#choice.failed(replica);
-    this.#trouble.failed(tableOf(batch), fault);
+    if (liesWithReplica(fault)) this.#checks.look();
+    this.#trouble.failed(insertOf(batch, replica), fault);
     return fault;
   }
 
@@ -187,9 +266,13 @@ export class Writer {
   }
 }
 
-/** What fails, for the log. By table: one that is missing fails among others that work. */
-function tableOf({ table, shard }: SealedBatch): string {
-  return `${table} of shard ${shard}`;
+/** What fails, for the log. By table and replica: one that is missing fails among others that work. */
+function insertOf({ table, shard }: SealedBatch, { host }: Replica): string {
+  return `${table} of shard ${shard} on ${host}`;
+}
+
+function shardOf({ shard }: SealedBatch): string {
+  return `shard ${shard}`;
 }
 
 function queueOf({ shard }: SealedBatch): string {
@@ -198,4 +281,12 @@ function queueOf({ shard }: SealedBatch): string {
 
 function stoppingFault(): Fault {
   return new Fault('stopping', 'here', 'the writer is stopping');
+}
+
+function withoutAddress({ shard, replicas }: Shard): Fault {
+  const hosts = replicas.map(({ host }) => host).join(', ');
+  const message =
+    `no replica of shard ${shard} (${hosts}) has an address, its batches wait: set clickhouse.addresses ` +
+    '(SLUICE_CLICKHOUSE_ADDRESSES), as "host:port=URL"';
+  return new Fault('shard_unreachable', 'here', message);
 }

@@ -25,10 +25,10 @@ describe('the table', () => {
 
   const expected: readonly (readonly [Retry, readonly number[]])[] = [
     // Time, an operator or a migration mends it: the batch waits.
-    ['here', [159, 173, 201, 241, 252, 285, 286, 319, 394]],
+    ['here', [159, 173, 201, 241, 252, 285, 286, 394]],
     ['here', [16, 60, 81, 115, 164, 192, 193, 194, 195, 291, 452, 497, 516]],
     // Another replica of the shard may be better off.
-    ['elsewhere', [198, 202, 203, 209, 210, 225, 236, 242, 243, 254, 279, 364, 439, 745, 999]],
+    ['elsewhere', [198, 202, 203, 209, 210, 225, 236, 242, 243, 254, 279, 319, 364, 439, 745, 999]],
     // The bytes are at fault.
     ['never', [3, 6, 8, 26, 27, 32, 33, 41, 50, 53, 62, 70, 72, 117, 128, 131, 190, 271, 349, 469, 561]],
     // Not in the table.

@@ -3,7 +3,7 @@
  */
 import { beforeAll, describe, expect, test } from 'vitest';
 import { type ServerInfo, close, createClickHouse, probe } from '../../src/clickhouse/client.ts';
-import { insertSettings, lackingForExactlyOnce, tokenSetting } from '../../src/clickhouse/insert-settings.ts';
+import { insertSettings, lackingForExactlyOnce, quorumSettings, tokenSetting } from '../../src/clickhouse/insert-settings.ts';
 import { silent, useClickHouse } from '../support/services.ts';
 
 const clickhouse = useClickHouse();
@@ -49,6 +49,30 @@ describe('the current server', () => {
       deduplicate_blocks_in_dependent_materialized_views: 1, async_insert: 0, max_insert_threads: 1, max_partitions_per_insert_block: 7, wait_end_of_query: 1,
     });
     expect(tokenSetting(info, 'batch-1')).toEqual({ insert_deduplication_token: 'batch-1' });
+  });
+});
+
+describe('quorum', () => {
+  const timeouts = { insert_quorum_timeout: 60_000, insert_quorum_parallel: 1 };
+  test.each<[number | 'auto', number, object]>([
+    [0, 3, {}],
+    [1, 3, {}],
+    [2, 3, { insert_quorum: 2, ...timeouts }],
+    // More than there are is the operator's mistake, and the server says so (285).
+    [3, 2, { insert_quorum: 3, ...timeouts }],
+    ['auto', 1, {}],
+    ['auto', 2, { insert_quorum: 2, ...timeouts }],
+    ['auto', 3, { insert_quorum: 2, ...timeouts }],
+    ['auto', 4, { insert_quorum: 3, ...timeouts }],
+    ['auto', 5, { insert_quorum: 3, ...timeouts }],
+  ])('%s of %i replicas', (insertQuorum, replicas, sent) => {
+    expect(quorumSettings(info, { insertQuorum, insertTimeoutMs: 120_000 }, replicas)).toEqual(sent);
+  });
+
+  test('a server that takes one at a time is not asked for parallel ones', () => {
+    const old = knowing('insert_quorum', 'insert_quorum_timeout');
+    expect(quorumSettings(old, { insertQuorum: 2, insertTimeoutMs: 10_001 }, 2)).toEqual(
+      { insert_quorum: 2, insert_quorum_timeout: 5_000 });
   });
 });
 

@@ -44,7 +44,7 @@ PARTITION BY toDate(Timestamp)
 ORDER BY (ServiceName, SpanName, toDateTime(Timestamp))
 TTL toDateTime(Timestamp) + toIntervalDay(30)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-    , non_replicated_deduplication_window = 10000
+    , non_replicated_deduplication_window = 90000
     , materialize_ttl_recalculate_only = 1
     , merge_selector_base = 8
     , min_level_for_wide_part = 1
@@ -62,7 +62,7 @@ PARTITION BY toDate(Start)
 ORDER BY (TraceId, Start)
 TTL toDateTime(Start) + toIntervalDay(30)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-    , non_replicated_deduplication_window = 10000
+    , non_replicated_deduplication_window = 90000
     , materialize_ttl_recalculate_only = 1
     , merge_selector_base = 8
     , min_level_for_wide_part = 1
@@ -123,7 +123,7 @@ PARTITION BY toDate(Timestamp)
 ORDER BY (toStartOfFiveMinutes(Timestamp), ServiceName, Timestamp)
 TTL toDateTime(Timestamp) + toIntervalDay(7)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-    , non_replicated_deduplication_window = 10000
+    , non_replicated_deduplication_window = 90000
     , materialize_ttl_recalculate_only = 1
     , merge_selector_base = 8
     , min_level_for_wide_part = 1
@@ -161,7 +161,7 @@ ENGINE = MergeTree
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attributes), TimeUnix)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-    , non_replicated_deduplication_window = 10000
+    , non_replicated_deduplication_window = 90000
     , materialize_ttl_recalculate_only = 1
     , merge_selector_base = 8
     , min_level_for_wide_part = 1
@@ -200,7 +200,7 @@ ENGINE = MergeTree
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attributes), TimeUnix)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-    , non_replicated_deduplication_window = 10000
+    , non_replicated_deduplication_window = 90000
     , materialize_ttl_recalculate_only = 1
     , merge_selector_base = 8
     , min_level_for_wide_part = 1
@@ -243,7 +243,7 @@ ENGINE = MergeTree
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attributes), TimeUnix)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-    , non_replicated_deduplication_window = 10000
+    , non_replicated_deduplication_window = 90000
     , materialize_ttl_recalculate_only = 1
     , merge_selector_base = 8
     , min_level_for_wide_part = 1
@@ -290,7 +290,7 @@ ENGINE = MergeTree
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attributes), TimeUnix)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-    , non_replicated_deduplication_window = 10000
+    , non_replicated_deduplication_window = 90000
     , materialize_ttl_recalculate_only = 1
     , merge_selector_base = 8
     , min_level_for_wide_part = 1
@@ -325,8 +325,10 @@ ENGINE = MergeTree
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attributes), TimeUnix)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-    , non_replicated_deduplication_window = 10000
+    , non_replicated_deduplication_window = 90000
     , materialize_ttl_recalculate_only = 1
     , merge_selector_base = 8
     , min_level_for_wide_part = 1
     , string_serialization_version = 'single_stream';
+
+-- 0004_distributed.sql

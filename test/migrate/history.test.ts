@@ -1,7 +1,8 @@
 // Goal: a folder of migrations is read in order, and holes, doubles and wrong names are refused by name.
+import { readdirSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { ConfigurationError } from '../../src/base/errors.ts';
-import { readHistories, readHistory } from '../../src/migrate/history.ts';
+import { historiesFor, readHistories, readHistory } from '../../src/migrate/history.ts';
 import { withTempDir } from '../support/services.ts';
 import { createTable, writeMigrations } from './fixture.ts';
 
@@ -45,6 +46,9 @@ describe('a folder', () => {
   });
 });
 
+/** sluice's own migrations. */
+const OWN = readdirSync(new URL('../../sql/', import.meta.url)).sort();
+
 describe('the histories of a start', () => {
   test("are the program's own alone by default, whatever folder it is started in", () =>
     withTempDir((dir) => {
@@ -52,11 +56,7 @@ describe('the histories of a start', () => {
       process.chdir(dir);
       try {
         const migrations = readHistories('sql');
-        expect(migrations.map(({ name }) => name)).toEqual([
-          '0001_traces.sql',
-          '0002_logs.sql',
-          '0003_metrics.sql',
-        ]);
+        expect(migrations.map(({ name }) => name)).toEqual(OWN);
         expect(new Set(migrations.map(({ origin }) => origin))).toEqual(new Set(['sluice']));
       } finally {
         process.chdir(before);
@@ -68,10 +68,33 @@ describe('the histories of a start', () => {
       writeMigrations(dir, { '0001_own.sql': createTable('a') });
       const migrations = readHistories(dir);
       expect(migrations.map(({ origin, number }) => [origin, number])).toEqual([
-        ['sluice', 1],
-        ['sluice', 2],
-        ['sluice', 3],
+        ...OWN.map((_, index) => ['sluice', index + 1]),
         ['own', 1],
       ]);
     }));
+
+  test.each([
+    [{ major: 23, minor: 8 }, ['sluice', 'own'], undefined],
+    [{ major: 26, minor: 7 }, ['sluice', 'own'], undefined],
+    [
+      { major: 23, minor: 7 },
+      ['own'],
+      /need ClickHouse 23\.8, the oldest server has 23\.7: they are left out/,
+    ],
+    [{ major: 18, minor: 16 }, ['own'], /the oldest server has 18\.16/],
+  ])('on a server of %o are %o', (version, origins, warning) =>
+    withTempDir((dir) => {
+      writeMigrations(dir, { '0001_own.sql': createTable('a') });
+      const histories = historiesFor(dir, version);
+      expect([...new Set(histories.migrations.map(({ origin }) => origin))]).toEqual(origins);
+      if (warning === undefined) expect(histories.warning).toBeUndefined();
+      else expect(histories.warning).toMatch(warning);
+    }),
+  );
+
+  test('are refused on a server that is too old where nobody has any of their own', () => {
+    expect(() => historiesFor('sql', { major: 22, minor: 3 })).toThrow(
+      /need ClickHouse 23\.8, the oldest server has 22\.3: upgrade it, or set SLUICE_MIGRATIONS_DIR/,
+    );
+  });
 });

@@ -104,6 +104,11 @@ describe('is refused', () => {
       /the step loses data but is declared "instant": declare it "drops"/,
     ],
     [
+      'EXCHANGE, which undoes itself when it is repeated',
+      '-- @step local instant\nEXCHANGE TABLES {local:a} AND {local:b} {on_cluster}',
+      /EXCHANGE can not be told from its opposite.*write RENAME TABLE a TO a_old, b TO a/,
+    ],
+    [
       'an unknown placeholder',
       `-- @step local instant\n${statement.replace('{local:', '{lokal:')}`,
       /\{lokal:a\} is no placeholder; known are \{database\} \{on_cluster\} \{local\}/,
@@ -138,5 +143,18 @@ describe('is refused', () => {
     expect(() => parse(text)).toThrow(ConfigurationError);
     expect(() => parse(text)).toThrow(message);
     expect(() => parse(text)).toThrow('0001_x.sql, line');
+  });
+
+  test.each([
+    'TRUNCATE TABLE IF EXISTS {local:a} {on_cluster}',
+    'DELETE FROM {local:a} {on_cluster} WHERE n = 1',
+    'ALTER TABLE {local:a} {on_cluster} DELETE WHERE n = 1',
+    "ALTER TABLE {local:a} {on_cluster} DROP PARTITION '2026-01-01'",
+    'ALTER TABLE {local:a} {on_cluster} CLEAR COLUMN n',
+  ])('a loss that is declared otherwise: %s', (statement) => {
+    expect(() => parse(`-- @step local rewrites\n${statement}`)).toThrow(
+      /declared "rewrites": declare it "drops"/,
+    );
+    expect(parse(`-- @step local drops\n${statement}`).steps).toHaveLength(1);
   });
 });

@@ -1,9 +1,9 @@
 // Goal: what is pending follows from folder and ledger, and a history that was tampered with is refused by
 // name and remedy.
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { LedgerEntry } from '../../src/migrate/ledger.ts';
 import { type Migration, type Origin, parseMigration } from '../../src/migrate/migration.ts';
-import { planHistory } from '../../src/migrate/plan.ts';
+import { planCluster, planHistory } from '../../src/migrate/plan.ts';
 import { createTable } from './fixture.ts';
 
 function file(number: number, table: string, origin: Origin = 'sluice'): Migration {
@@ -79,4 +79,59 @@ test('two that changed places are both named', () => {
     expect.stringMatching(/^0002_b\.sql .* is now called 0003_b\.sql: migrations were renamed or reordered/),
     expect.stringMatching(/^0003_c\.sql .* is now called 0002_c\.sql: migrations were renamed or reordered/),
   ]);
+});
+
+describe('the ledgers of several hosts', () => {
+  const ledger = (host: string, done: readonly Migration[], exists = true) => ({
+    host,
+    exists,
+    entries: done.map(applied),
+  });
+  const outcome = (...ledgers: ReturnType<typeof ledger>[]) => {
+    const { pending, unrecorded, behind, refusals } = planCluster([a, b, c], ledgers);
+    return {
+      pending: names(pending),
+      unrecorded: [...unrecorded].map(([host, missing]) => [host, ...names(missing)]),
+      behind: [...behind].map(([host, missing]) => [host, ...missing]),
+      refused: [...refusals.keys()],
+    };
+  };
+  const none = { pending: [], unrecorded: [], behind: [], refused: [] };
+
+  test.each([
+    [
+      'empty everywhere',
+      [ledger('x', [], false), ledger('y', [], false)],
+      { pending: ['0001_a.sql', '0002_b.sql', '0003_c.sql'] },
+    ],
+    ['all alike', [ledger('x', [a]), ledger('y', [a])], { pending: ['0002_b.sql', '0003_c.sql'] }],
+    ['complete', [ledger('x', [a, b, c]), ledger('y', [a, b, c])], {}],
+    [
+      'the last row is missing on one',
+      [ledger('x', [a, b]), ledger('y', [a])],
+      { pending: ['0003_c.sql'], unrecorded: [['y', '0002_b.sql']] },
+    ],
+    [
+      'more than the last row is missing',
+      [ledger('x', [a, b, c]), ledger('y', [a])],
+      { behind: [['y', '0002_b.sql', '0003_c.sql']] },
+    ],
+    [
+      'one has a ledger without a row',
+      [ledger('x', [a]), ledger('y', [])],
+      { pending: ['0002_b.sql', '0003_c.sql'], unrecorded: [['y', '0001_a.sql']] },
+    ],
+    [
+      'one has no ledger at all',
+      [ledger('x', [a]), ledger('y', [], false)],
+      { pending: ['0002_b.sql', '0003_c.sql'], behind: [['y', '0001_a.sql']] },
+    ],
+    [
+      'one was tampered with',
+      [ledger('x', [a]), ledger('y', [{ ...a, checksum: 'f00' }])],
+      { refused: ['y'] },
+    ],
+  ])('%s', (_, ledgers, expected) => {
+    expect(outcome(...ledgers)).toEqual({ ...none, ...expected });
+  });
 });

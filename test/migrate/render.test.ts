@@ -6,32 +6,60 @@ import { describe, expect, test } from 'vitest';
 import { ConfigurationError } from '../../src/base/errors.ts';
 import { readHistories } from '../../src/migrate/history.ts';
 import { parseMigration } from '../../src/migrate/migration.ts';
-import { PLACEHOLDERS, type RenderContext } from '../../src/migrate/placeholders.ts';
+import { PLACEHOLDERS, type RenderContext, deduplicationWindow } from '../../src/migrate/placeholders.ts';
 import { renderMigration } from '../../src/migrate/render.ts';
+import { SHARDING_KEYS, TRACE_KEY } from '../../src/transcode/sharding.ts';
 import { SINGLE } from './fixture.ts';
 
 const CLUSTER: RenderContext = { ...SINGLE, cluster: 'main', replicated: true };
+const SHARDED: RenderContext = { ...SINGLE, cluster: 'main' };
+/**
+ * Shards by replicas. How many of either there are isn't said in any statement: the server's macros carry it.
+ * So these have the same text, and stay the same when the cluster grows.
+ */
+const TOPOLOGIES = [
+  ['1x3', CLUSTER, 'replicated'],
+  ['2x2', CLUSTER, 'replicated'],
+  ['3x2', CLUSTER, 'replicated'],
+  ['3x1 without replication', SHARDED, 'sharded'],
+] as const;
 const OLD: RenderContext = {
   ...SINGLE,
   server: { version: { major: 24, minor: 3 }, hasMergeTreeSetting: () => false },
 };
+const ANCIENT: RenderContext = {
+  ...SINGLE,
+  server: { version: { major: 18, minor: 16 }, hasMergeTreeSetting: () => false },
+};
+
+const schema = (context: RenderContext) =>
+  readHistories('sql')
+    .map((migration) => {
+      const statements = renderMigration(migration, context);
+      return `-- ${migration.name}\n${statements.map(({ sql }) => `${sql};\n`).join('\n')}`;
+    })
+    .join('\n');
 
 describe('the whole schema', () => {
-  const schema = (context: RenderContext) =>
-    readHistories('sql')
-      .map((migration) => {
-        const statements = renderMigration(migration, context);
-        return `-- ${migration.name}\n${statements.map(({ sql }) => `${sql};\n`).join('\n')}`;
-      })
-      .join('\n');
-
-  test.each([
-    ['single-server', SINGLE],
-    ['single-server-24.3', OLD],
-    ['cluster-per-host', CLUSTER],
-    ['cluster-on-cluster', { ...CLUSTER, onCluster: true }],
-  ])('%s', async (name, context) => {
+  test.each<[string, RenderContext, string]>([
+    ['one server', SINGLE, 'single-server'],
+    ['one server of 24.3', OLD, 'single-server-24.3'],
+    ...TOPOLOGIES.flatMap(([topology, context, name]): [string, RenderContext, string][] => [
+      [`${topology}, per host`, context, `${name}-per-host`],
+      [`${topology}, on cluster`, { ...context, onCluster: true }, `${name}-on-cluster`],
+    ]),
+  ])('%s', async (_, context, name) => {
     await expect(schema(context)).toMatchFileSnapshot(`../golden/${name}.sql`);
+  });
+
+  test('every host is told the same: what differs between them are their macros', () => {
+    for (const text of [schema(CLUSTER), schema({ ...CLUSTER, onCluster: true })]) {
+      const paths = [...text.matchAll(/Replicated\w+\((.*)\)/g)].map(([, parameters]) => parameters);
+      expect(paths).toHaveLength(8);
+      for (const path of paths) {
+        expect(path).toMatch(/^'\/clickhouse\/tables\/\{shard\}\/otel\/otel_\w+_local', '\{replica\}'$/);
+      }
+    }
   });
 });
 
@@ -72,13 +100,20 @@ describe('placeholders', () => {
     ],
     ['{ttl:traces:toDateTime(Timestamp)}', SINGLE, 'TTL toDateTime(Timestamp) + toIntervalDay(30)'],
     ['{ttl:metrics:toDateTime(TimeUnix)}', SINGLE, undefined],
-    ['SETTINGS a = 1 {deduplication}', SINGLE, 'SETTINGS a = 1, non_replicated_deduplication_window = 10000'],
+    ['x {ttl:traces:toDateTime(Timestamp)}', ANCIENT, 'x'],
+    ['SETTINGS a = 1 {deduplication}', SINGLE, 'SETTINGS a = 1, non_replicated_deduplication_window = 90000'],
     [
       'SETTINGS a = 1 {deduplication}',
       CLUSTER,
-      'SETTINGS a = 1, replicated_deduplication_window = 10000' +
-        ', replicated_deduplication_window_seconds = 604800',
+      'SETTINGS a = 1, replicated_deduplication_window = 90000' +
+        ', replicated_deduplication_window_seconds = 90000',
     ],
+    [
+      'SETTINGS a = 1 {deduplication}',
+      { ...SHARDED, outageHoursMax: 1, storagePolicy: "it's cold" },
+      "SETTINGS a = 1, non_replicated_deduplication_window = 10000, storage_policy = 'it\\'s cold'",
+    ],
+    ['{distributed:t:\n  concat(a, \'  \')}', SHARDED, "Distributed('main', 'otel', 't_local', concat(a, '  '))"],
     ['SETTINGS a = 1 {deduplication}', OLD, 'SETTINGS a = 1'],
     ["SETTINGS a = 1 {setting:b = 'x y'}", SINGLE, "SETTINGS a = 1, b = 'x y'"],
     ["SETTINGS a = 1 {setting:b = 'x y'}", OLD, 'SETTINGS a = 1'],
@@ -86,6 +121,26 @@ describe('placeholders', () => {
   ])('%s', (text, context, sql) => {
     expect(renderOne(text, context)).toBe(sql);
   });
+});
+
+test('the sharding keys of the Distributed tables are those that the gateway computes', () => {
+  const declared = [...schema(SHARDED).matchAll(/Distributed\('main', 'otel', '(\w+)_local', (.*?)\);\n/gs)];
+  const flat = (sql: string) => sql.replace(/\s+/g, '');
+  expect(Object.fromEntries(declared.map(([, table = '', key = '']) => [table, flat(key)]))).toEqual({
+    ...Object.fromEntries(Object.entries(SHARDING_KEYS).map(([table, key]) => [table, flat(key)])),
+    otel_traces_trace_id_ts: flat(TRACE_KEY),
+  });
+});
+
+test.each([
+  [1, { blocks: 10_000, seconds: 7_200 }],
+  [2, { blocks: 10_800, seconds: 10_800 }],
+  [24, { blocks: 90_000, seconds: 90_000 }],
+  [54, { blocks: 198_000, seconds: 198_000 }],
+  [55, { blocks: 200_000, seconds: 201_600 }],
+  [8_760, { blocks: 200_000, seconds: 31_539_600 }],
+])('the window of an outage of %d hours', (hours, window) => {
+  expect(deduplicationWindow(hours)).toEqual(window);
 });
 
 test('docs/migrations.md explains every placeholder, and no other', () => {

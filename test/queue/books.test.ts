@@ -1,6 +1,7 @@
 /**
- * Goal: accepted = written + waiting + dead, per signal and after every single step, whatever appends, seals,
- * finishes, burials and repetitions come in whatever order; and the bytes counted are the bytes stored.
+ * Goal: accepted = written + waiting + dead, per signal over all shards and after every single step, whatever
+ * appends, seals, finishes, burials and repetitions come in whatever order; and the bytes counted are the
+ * bytes stored.
  */
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -29,6 +30,9 @@ afterAll(async () => {
   await server.remove();
 });
 
+const SHARDS = [0, 1, 2] as const;
+const shard = fc.constantFrom(...SHARDS);
+
 const step = fc.oneof(
   {
     weight: 5,
@@ -36,11 +40,12 @@ const step = fc.oneof(
       kind: fc.constant('append' as const),
       who: fc.nat(1),
       table: fc.nat(TABLES.length - 1),
+      shard,
       rows: fc.array(fc.integer({ min: 1, max: 15 }), { minLength: 1, maxLength: 4 }),
       bytes: fc.nat(300),
     }),
   },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant('sealDue' as const), who: fc.nat(1) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('sealDue' as const), who: fc.nat(1), shard }) },
   {
     weight: 3,
     arbitrary: fc.record({ kind: fc.constantFrom('finish' as const, 'bury' as const), which: fc.nat() }),
@@ -59,13 +64,13 @@ async function take(
   const store = (at: number) => stores[at] as BatchStore;
   if (action.kind === 'append') {
     const table = TABLES[action.table] ?? 'otel_logs';
-    const [first, ...others] = action.rows.map((rows) => fragment(rows, action.bytes, table));
+    const [first, ...others] = action.rows.map((rows) => fragment(rows, action.bytes, table, action.shard));
     if (first === undefined) return;
     model.sealed.push(...(await append(store(action.who), first, ...others)).sealed);
     const signal = signalOf(table);
     model.accepted.set(signal, (model.accepted.get(signal) ?? 0) + action.rows.reduce((a, b) => a + b, 0));
   } else if (action.kind === 'sealDue') {
-    model.sealed.push(...(await store(action.who).sealDue(0)).sealed);
+    model.sealed.push(...(await store(action.who).sealDue(action.shard)).sealed);
   } else {
     // Any batch that was ever sealed: many are gone already, and then nothing may change.
     const batch = model.sealed[action.which % Math.max(1, model.sealed.length)];
@@ -76,12 +81,15 @@ async function take(
 }
 
 async function check(model: Model): Promise<void> {
-  const counts = await (stores[0] as BatchStore).counts(0);
+  const shards = await Promise.all(SHARDS.map((number) => (stores[0] as BatchStore).counts(number)));
   for (const signal of SIGNALS) {
-    const { accepted, written, waiting, dead } = counts.items[signal];
-    expect(accepted).toBe(model.accepted.get(signal) ?? 0);
-    expect(written + waiting + dead).toBe(accepted);
-    expect(Math.min(written, waiting, dead)).toBeGreaterThanOrEqual(0);
+    for (const { items } of shards) {
+      const { accepted, written, waiting, dead } = items[signal];
+      expect(written + waiting + dead).toBe(accepted);
+      expect(Math.min(written, waiting, dead)).toBeGreaterThanOrEqual(0);
+    }
+    const sum = shards.reduce((items, counts) => items + counts.items[signal].accepted, 0);
+    expect(sum).toBe(model.accepted.get(signal) ?? 0);
   }
 }
 
@@ -109,22 +117,25 @@ it('holds at the end when all steps are taken at once', async () => {
         [...model.sealed].map((_, which) => take(model, { kind: which % 2 ? 'bury' : 'finish', which })),
       );
       await check(model);
-      const counts = await (stores[0] as BatchStore).counts(0);
-      expect(counts.sealedBatches).toBe(0);
-      const open = (await redis.command(['ZRANGE', '{s0}:open', 0, -1])) as string[];
-      let waiting = 0;
-      for (const name of open)
-        waiting += Number(await redis.command(['HGET', `{s0}:open:${name}:meta`, 'bytes']));
-      expect(counts.queueBytes).toBe(waiting);
-      const dead = (await redis.command(['HKEYS', '{s0}:dead'])) as string[];
-      const buried = model.sealed.filter(({ id }) => dead.includes(id));
-      expect(counts.deadBytes).toBe(buried.reduce((sum, { bytes }) => sum + bytes, 0));
-      expect(
-        await Promise.all(
-          buried.map(async (batch) => (await bytesOf(stores[0] as BatchStore, batch)).length),
-        ),
-      ).toEqual(buried.map(({ bytes }) => bytes));
+      for (const number of SHARDS) await checkBytes(number, model);
     }),
     { numRuns: 30 },
   );
 });
+
+/** When no batch is sealed: what the books say is open and dead is what lies there. */
+async function checkBytes(number: number, model: Model): Promise<void> {
+  const store = stores[0] as BatchStore;
+  const counts = await store.counts(number);
+  expect(counts.sealedBatches).toBe(0);
+  const open = (await redis.command(['ZRANGE', `{s${number}}:open`, 0, -1])) as string[];
+  let waiting = 0;
+  for (const name of open)
+    waiting += Number(await redis.command(['HGET', `{s${number}}:open:${name}:meta`, 'bytes']));
+  expect(counts.queueBytes).toBe(waiting);
+  const dead = (await redis.command(['HKEYS', `{s${number}}:dead`])) as string[];
+  const buried = model.sealed.filter(({ id }) => dead.includes(id));
+  expect(counts.deadBytes).toBe(buried.reduce((sum, { bytes }) => sum + bytes, 0));
+  const stored = await Promise.all(buried.map(async (batch) => (await bytesOf(store, batch)).length));
+  expect(stored).toEqual(buried.map(({ bytes }) => bytes));
+}

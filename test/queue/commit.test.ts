@@ -1,61 +1,15 @@
 /**
  * Goal: nothing waits when idle, groups grow while a commit is under way, each request hears of its own group
- * and of nothing else, and no row is ever acknowledged without being stored.
+ * and of nothing else, and no row is ever acknowledged without being stored. (Of several shards:
+ * commit-shards.test.ts.)
  */
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { Fault } from '../../src/base/errors.ts';
-import { createInstruments } from '../../src/metrics/instruments.ts';
 import type { Fragment } from '../../src/model/batch.ts';
 import { Malformed } from '../../src/model/block.ts';
-import type { AppendResult, BatchStore, Items } from '../../src/queue/batch-store.ts';
-import { GroupCommit } from '../../src/queue/commit.ts';
+import type { BatchStore } from '../../src/queue/batch-store.ts';
 import { RedisServer } from '../redis/server.ts';
-import { openStore, outcome, plainCompressor, TextBlocks } from './support.ts';
-
-/** A store of ours whose appends end when the test says so. */
-class SlowStore {
-  readonly appends: {
-    items: Items;
-    tables: string[];
-    text: string;
-    resolve: () => void;
-    reject: (fault: Fault) => void;
-  }[] = [];
-
-  append(_shard: number, fragments: readonly Fragment[], items: Items): Promise<AppendResult> {
-    return new Promise((resolve, reject) => {
-      this.appends.push({
-        items,
-        tables: fragments.map(({ table }) => table),
-        text: Buffer.concat(fragments.map(({ bytes }) => bytes)).toString(),
-        resolve: () => resolve({ sealed: [], openAgeMsMax: undefined, queueBytes: 0 }),
-        reject,
-      });
-    });
-  }
-}
-
-const LOST = new Fault('redis_unavailable', 'here', 'made up');
-
-function start(
-  store: SlowStore | BatchStore,
-  fragmentBytesMax = 1_000_000,
-  onStored: (result: AppendResult) => void = () => {},
-) {
-  const blocks = new TextBlocks();
-  const instruments = createInstruments();
-  const options = {
-    signal: 'metrics',
-    shard: 0,
-    blocks,
-    compressor: plainCompressor,
-    store,
-    fragmentBytesMax,
-  } as const;
-  const commit = new GroupCommit({ ...options, onStored, instruments });
-  return { commit, instruments, submit: (text: string) => commit.submit(Buffer.from(text)) };
-}
+import { LOST, openStore, outcome, SlowStore, startCommit as start } from './support.ts';
 
 describe('a group', () => {
   let store: SlowStore;
@@ -165,6 +119,7 @@ describe('a group', () => {
   it('takes fragments that were made elsewhere', async () => {
     const { commit, submit } = start(store);
     const made: Fragment[] = [2, 3].map((rows) => ({
+      shard: 0,
       table: 'otel_metrics_sum',
       layout: 'z1',
       rows,
@@ -219,7 +174,7 @@ describe('on a real Redis', () => {
 
   it('stores every acknowledged row once, in batches that it hands on', async () => {
     let sealedRows = 0;
-    const { commit, submit, instruments } = start(store, 500, ({ sealed }) => {
+    const { commit, submit, instruments } = start(store, 500, (_, { sealed }) => {
       for (const { rows } of sealed) sealedRows += rows;
     });
     const client = async (name: number) => {

@@ -11,9 +11,10 @@ import { createInstruments } from '../../src/metrics/instruments.ts';
 import type { SealedBatch } from '../../src/model/batch.ts';
 import { backoffMs } from '../../src/queue/backoff.ts';
 import type { BatchStore } from '../../src/queue/batch-store.ts';
-import { JobQueue, JobWorker } from '../../src/queue/jobs.ts';
+import { JobQueue, JobWorker, type JobWorkerOptions } from '../../src/queue/jobs.ts';
 import { Sealer } from '../../src/queue/sealer.ts';
 import { Sweep } from '../../src/queue/sweep.ts';
+import { connectRedis, connectRedisForWorker } from '../../src/redis/connection.ts';
 import type { LeanConnection } from '../../src/redis/lean.ts';
 import { eventually, RedisServer, silent } from '../redis/server.ts';
 import { append, fragment, openStore, WRITE } from './support.ts';
@@ -38,15 +39,25 @@ afterAll(async () => {
   await server.remove();
 });
 
-function openQueue(): JobQueue {
-  const queue = new JobQueue({ redis: server.settings, shard: 0, logger: silent });
-  endings.push(() => queue.close(1_000));
+function openQueue(shard = 0, connection = connectRedis(server.settings, silent)): JobQueue {
+  const queue = new JobQueue({ redis: connection, shard, logger: silent });
+  endings.push(async () => {
+    await queue.close(1_000);
+    connection.disconnect();
+  });
   return queue;
 }
 
-function work(handle: (batch: SealedBatch) => Promise<unknown>, write = WRITE): JobWorker {
-  const worker = new JobWorker({ redis: server.settings, write, shard: 0, handle, logger: silent });
-  endings.push(() => worker.close(1_000));
+function work(
+  handle: (batch: SealedBatch) => Promise<unknown>,
+  options: Partial<Pick<JobWorkerOptions, 'redis' | 'write' | 'shard' | 'store'>> = {},
+): JobWorker {
+  const connection = options.redis ?? connectRedisForWorker(server.settings, silent);
+  const worker = new JobWorker({ write: WRITE, shard: 0, ...options, redis: connection, handle, logger: silent });
+  endings.push(async () => {
+    await worker.close(1_000);
+    connection.disconnect();
+  });
   return worker;
 }
 
@@ -162,6 +173,33 @@ describe('jobs', () => {
   });
 });
 
+describe('several shards', () => {
+  it('share connections, and each has its own jobs; one that is closed leaves the others alone', async () => {
+    const shards = [0, 1, 2];
+    const connection = connectRedis(server.settings, silent);
+    const forWorkers = connectRedisForWorker(server.settings, silent);
+    const queues = shards.map((shard) => openQueue(shard, connection));
+    const handled: number[] = [];
+    const handle = async (batch: SealedBatch) => {
+      await store.finish(batch);
+      handled.push(batch.shard);
+    };
+    const workers = shards.map((shard) => work(handle, { redis: forWorkers, shard }));
+    const add = async (shard: number) => {
+      const { sealed } = await append(store, fragment(1, 10, 'otel_traces', shard));
+      await queues[shard]?.add(sealed);
+    };
+    await Promise.all(shards.map(add));
+    await eventually(() => handled.length === 3, 'a job of each');
+    expect([...handled].sort()).toEqual(shards);
+    await workers[1]?.close(1_000);
+    await queues[1]?.close(1_000);
+    await Promise.all([add(0), add(2)]);
+    await eventually(() => handled.length === 5, 'the others go on');
+    expect(handled.slice(3).sort()).toEqual([0, 2]);
+  });
+});
+
 describe('a Redis that is too full to give out jobs', () => {
   it('is emptied all the same', async () => {
     await openQueue().add(await seal(7));
@@ -172,15 +210,7 @@ describe('a Redis that is too full to give out jobs', () => {
       if (failures-- > 0) throw new Fault('clickhouse_away', 'here', 'made up');
       await store.finish(batch);
     };
-    const worker = new JobWorker({
-      redis: server.settings,
-      write: WRITE,
-      shard: 0,
-      handle,
-      store,
-      logger: silent,
-    });
-    endings.push(() => worker.close(1_000));
+    work(handle, { store });
     await eventually(
       async () => (await store.counts(0)).items.traces.waiting === 0,
       'all batches are finished',

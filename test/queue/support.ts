@@ -1,13 +1,15 @@
 /**
- * What the queue's tests share: stores on a real Redis, fragments with recognisable bytes, and simple open
- * blocks.
+ * What the queue's tests share: stores on a real Redis and one whose answers the test gives, fragments with
+ * recognisable bytes, and simple open blocks.
  */
-import { BatchStore } from '../../src/queue/batch-store.ts';
+import { Fault } from '../../src/base/errors.ts';
+import { createInstruments } from '../../src/metrics/instruments.ts';
+import { type AppendResult, BatchStore, type Items } from '../../src/queue/batch-store.ts';
+import { GroupCommit } from '../../src/queue/commit.ts';
 import type { Fragment, SealedBatch } from '../../src/model/batch.ts';
 import { type Block, Malformed, type OpenBlocks } from '../../src/model/block.ts';
 import { NOTHING, type Outcome } from '../../src/model/outcome.ts';
 import { type Table, TABLES, signalOf } from '../../src/model/signal.ts';
-import type { AppendResult } from '../../src/queue/batch-store.ts';
 import type { RedisSettings } from '../../src/redis/connection.ts';
 import { silent } from '../redis/server.ts';
 
@@ -28,8 +30,10 @@ export function fragment(
   rows: number,
   bytes: number | Uint8Array = 10,
   table: Table = 'otel_traces',
+  shard = 0,
 ): Fragment {
   return {
+    shard,
     table,
     layout: 'z1',
     rows,
@@ -37,10 +41,10 @@ export function fragment(
   };
 }
 
-/** Appends fragments of one signal. */
+/** Appends fragments of one signal and shard. */
 export function append(store: BatchStore, ...fragments: [Fragment, ...Fragment[]]): Promise<AppendResult> {
   const accepted = fragments.reduce((sum, { rows }) => sum + rows, 0);
-  return store.append(0, fragments, { signal: signalOf(fragments[0].table), accepted });
+  return store.append(fragments[0].shard, fragments, { signal: signalOf(fragments[0].table), accepted });
 }
 
 export async function bytesOf(store: BatchStore, batch: SealedBatch): Promise<Buffer> {
@@ -55,10 +59,13 @@ export function outcome(accepted: number): Outcome {
 
 /**
  * Open blocks whose requests are text: `<table number>:<row>,<row>…`, or `malformed`. A block is its rows,
- * each ended by a line feed, so that every acknowledged row can be found again.
+ * each ended by a line feed, so that every acknowledged row can be found again. The number at the end of a
+ * row is its sharding key.
  */
 export class TextBlocks implements OpenBlocks {
-  readonly #rows = new Map<Table, string[]>();
+  /** By `<shard>:<table>`. */
+  readonly #rows = new Map<string, string[]>();
+  #weights: readonly number[] = [1];
 
   get rows(): number {
     return [...this.#rows.values()].reduce((sum, rows) => sum + rows.length, 0);
@@ -68,25 +75,89 @@ export class TextBlocks implements OpenBlocks {
     return [...this.#rows.values()].flat().reduce((sum, row) => sum + row.length + 1, 0);
   }
 
+  route(weights: readonly number[]): void {
+    this.#weights = weights;
+  }
+
   append(request: Uint8Array): Outcome {
     const [table = '', rows = ''] = Buffer.from(request).toString().split(':');
     if (table === 'malformed') throw new Malformed('no request', 0);
     const added = rows.split(',').filter((row) => row !== '');
-    const name = TABLES[Number(table)] ?? 'otel_traces';
-    if (added.length > 0) this.#rows.set(name, [...(this.#rows.get(name) ?? []), ...added]);
+    for (const row of added) {
+      const place = `${shardOfRow(row, this.#weights)}:${TABLES[Number(table)] ?? 'otel_traces'}`;
+      this.#rows.set(place, [...(this.#rows.get(place) ?? []), row]);
+    }
     return outcome(added.length);
   }
 
   close(): readonly Block[] {
-    const blocks = TABLES.flatMap((table) => {
-      const rows = this.#rows.get(table);
-      return rows === undefined
-        ? []
-        : [{ table, rows: rows.length, bytes: Buffer.from(rows.map((row) => `${row}\n`).join('')) }];
-    });
+    const shards = [...new Set([...this.#rows.keys()].map((place) => Number.parseInt(place, 10)))].sort();
+    const blocks = shards.flatMap((shard) =>
+      TABLES.flatMap((table) => {
+        const rows = this.#rows.get(`${shard}:${table}`);
+        const bytes = Buffer.from((rows ?? []).map((row) => `${row}\n`).join(''));
+        return rows === undefined ? [] : [{ shard, table, rows: rows.length, bytes }];
+      }),
+    );
     this.#rows.clear();
     return blocks;
   }
 }
 
+export function shardOfRow(row: string, weights: readonly number[]): number {
+  const key = Number(/\d+$/.exec(row)?.[0] ?? 0);
+  let rest = key % weights.reduce((sum, weight) => sum + weight, 0);
+  for (const [shard, weight] of weights.entries()) {
+    if (rest < weight) return shard;
+    rest -= weight;
+  }
+  throw new Error('unreachable');
+}
+
 export const plainCompressor = { layout: 'r1', compress: (block: Uint8Array) => Buffer.from(block) } as const;
+
+/** A store whose appends end when the test says so. */
+export class SlowStore {
+  readonly appends: {
+    shard: number;
+    items: Items;
+    tables: string[];
+    text: string;
+    resolve: () => void;
+    reject: (fault: Fault) => void;
+  }[] = [];
+
+  append(shard: number, fragments: readonly Fragment[], items: Items): Promise<AppendResult> {
+    return new Promise((resolve, reject) => {
+      this.appends.push({
+        shard,
+        items,
+        tables: fragments.map(({ table }) => table),
+        text: Buffer.concat(fragments.map(({ bytes }) => bytes)).toString(),
+        resolve: () => resolve({ sealed: [], openAgeMsMax: undefined, queueBytes: 0 }),
+        reject,
+      });
+    });
+  }
+}
+
+export const LOST = new Fault('redis_unavailable', 'here', 'made up');
+
+/** A group commit of its own, whose requests are text. */
+export function startCommit(
+  store: SlowStore | BatchStore,
+  fragmentBytesMax = 1_000_000,
+  onStored: (shard: number, result: AppendResult) => void = () => {},
+) {
+  const blocks = new TextBlocks();
+  const instruments = createInstruments();
+  const options = {
+    signal: 'metrics',
+    blocks,
+    compressor: plainCompressor,
+    store,
+    fragmentBytesMax,
+  } as const;
+  const commit = new GroupCommit({ ...options, onStored, instruments });
+  return { commit, instruments, submit: (text: string) => commit.submit(Buffer.from(text)) };
+}

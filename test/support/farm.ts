@@ -12,6 +12,7 @@ import { eventually, freePort, makeTempDir, removeTempDir } from './services.ts'
 
 const SERVER = '/usr/sbin/clickhouse-server';
 const UP_MS_MAX = 40_000;
+const FOUR_LETTERS_MS_MAX = 500;
 
 /** A replica as a cluster's definition names it. */
 export interface Member {
@@ -37,10 +38,12 @@ export interface FarmHost {
   readonly url: string;
   /** `host:port` of the HTTP port: the name in messages, labels and reports. */
   readonly name: string;
-  /** May be changed before `start`: what the host believes about the cluster and itself. */
+  /** May be changed before `start` or `believe`: what the host believes about the cluster and itself. */
   readonly beliefs: Beliefs;
   running(): boolean;
   start(): Promise<void>;
+  /** Writes the beliefs for a host that runs: it takes the cluster's definition over within seconds. */
+  believe(): void;
   stop(signal?: NodeJS.Signals): Promise<void>;
   /** Removes its data; it has to be stopped. ZooKeeper still knows it. */
   wipe(): void;
@@ -223,6 +226,7 @@ function farmHost(facts: HostFacts): FarmHost {
         UP_MS_MAX,
       );
     },
+    believe: () => writeFileSync(join(home, 'config.xml'), hostConfig(facts)),
     stop: (signal = 'SIGTERM') => service.stop(signal),
     wipe: () => rmSync(join(home, 'data'), { recursive: true, force: true }),
     query,
@@ -299,6 +303,8 @@ function fourLetters(port: number, word: string): Promise<string> {
   return new Promise((resolve) => {
     let answer = '';
     const socket = connect(port, '127.0.0.1', () => socket.write(word));
+    // While it starts it may take a connection and never answer on it.
+    socket.setTimeout(FOUR_LETTERS_MS_MAX, () => socket.destroy());
     socket.on('data', (data) => {
       answer += data.toString();
     });

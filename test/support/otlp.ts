@@ -98,7 +98,7 @@ export async function openAllSignals(): Promise<Readonly<Record<Signal, Engines>
 /** What became of some requests that shared open blocks. */
 export interface Trial {
   readonly outcomes: readonly (Outcome | Malformed)[];
-  readonly blocks: readonly { readonly table: Table; readonly rows: number; readonly bytes: Uint8Array }[];
+  readonly blocks: readonly Block[];
 }
 
 /** Appends all, a malformed one too, and closes. The bytes are copies. */
@@ -115,7 +115,7 @@ export function transcode(blocks: OpenBlocks, requests: readonly Uint8Array[]): 
 }
 
 function copied(blocks: readonly Block[]): Trial['blocks'] {
-  return blocks.map(({ table, rows, bytes }) => ({ table, rows, bytes: bytes.slice() }));
+  return blocks.map((block) => ({ ...block, bytes: block.bytes.slice() }));
 }
 
 /** Decodes blocks and checks what stands beside the rows: their number, and the columns in order. */

@@ -2,6 +2,7 @@
  * Embedded ClickHouse 26.7 servers as the shards of a cluster on loopback: system.clusters, macros and
  * Distributed tables, for tests with the real schema. One replica a shard: it has no Keeper.
  */
+import { clusterXml, macrosXml } from '../../src/embedded/shards.ts';
 import {
   type TestClickHouse, freePort, makeTempDir, removeTempDir, startClickHouse,
 } from './services.ts';
@@ -46,7 +47,7 @@ export async function startShards(count: number, options: ShardsOptions = {}): P
   const servers: TestClickHouse[] = [];
   const start = (index: number, definition: readonly number[]) => {
     const place = places[index] as Place;
-    const ports = places.map(({ tcpPort }) => tcpPort);
+    const ports = places.slice(0, definition.length).map(({ tcpPort }) => tcpPort);
     const configXml = clusterXml(name, ports, definition) + macrosXml(index);
     return startClickHouse({ ...place, usersXml, configXml });
   };
@@ -73,18 +74,4 @@ export async function startShards(count: number, options: ShardsOptions = {}): P
     },
     stop,
   };
-}
-
-/** `remote_servers` with one shard for each weight. */
-function clusterXml(name: string, tcpPorts: readonly number[], weights: readonly number[]): string {
-  const shards = weights.map((weight, index) => {
-    const replica = `<replica><host>127.0.0.1</host><port>${tcpPorts[index]}</port></replica>`;
-    const rules = `<weight>${weight}</weight><internal_replication>true</internal_replication>`;
-    return `<shard>${rules}${replica}</shard>`;
-  });
-  return `<remote_servers><${name}>${shards.join('')}</${name}></remote_servers>`;
-}
-
-function macrosXml(index: number): string {
-  return `<macros><shard>0${index + 1}</shard><replica>r1</replica></macros>`;
 }

@@ -1,12 +1,14 @@
 /**
  * Goal: a topology that breaks a rule is refused with all that is wrong with it; rows go to the shard that a
- * Distributed table of ClickHouse would take, and inserts to the replica that works.
+ * Distributed table of ClickHouse would take.
  */
 import { describe, expect, test } from 'vitest';
 import { ConfigurationError } from '../../src/base/errors.ts';
-import { ReplicaChoice } from '../../src/topology/choice.ts';
 import { shardOf } from '../../src/topology/route.ts';
-import { type Topology, checked, oneShard, problemsOf, singleServer } from '../../src/topology/topology.ts';
+import {
+  SHARDS_MAX, type Topology, checked, oneShard, problemsOf, singleServer,
+} from '../../src/topology/topology.ts';
+import { SHARDS_MAX as TRANSCODED_MAX } from '../../src/transcode/codes.ts';
 
 /** A cluster of as many shards as weights are given, with `replicas` each. */
 function cluster(weights: readonly number[], replicas = 2): Topology {
@@ -14,7 +16,7 @@ function cluster(weights: readonly number[], replicas = 2): Topology {
     Array.from({ length: replicas }, (_, replica) => ({
       shard, replica, url: `http://s${shard}r${replica}:8123`, host: `s${shard}r${replica}:8123`,
     }));
-  const shards = weights.map((weight, shard) => ({ shard, weight, replicas: replicasOf(shard) }));
+  const shards = weights.map((weight, shard) => ({ shard, weight, name: `0${shard + 1}`, replicas: replicasOf(shard) }));
   return { cluster: 'c', shards };
 }
 
@@ -23,7 +25,7 @@ describe('topology', () => {
     const url = 'http://user:secret@host:8123';
     expect(singleServer(url)).toEqual({
       cluster: '',
-      shards: [{ shard: 0, weight: 1, replicas: [{ shard: 0, replica: 0, url, host: 'host:8123' }] }],
+      shards: [{ shard: 0, weight: 1, name: '', replicas: [{ shard: 0, replica: 0, url, host: 'host:8123' }] }],
     });
   });
 
@@ -32,6 +34,10 @@ describe('topology', () => {
     expect(shards.map((shard) => shard.replicas.map(({ replica, host }) => [replica, host]))).toEqual([
       [[0, 'a:80'], [1, 'b:443'], [2, 'c:1']],
     ]);
+  });
+
+  test('as many shards as the transcoder can share rows out over', () => {
+    expect(SHARDS_MAX).toBe(TRANSCODED_MAX);
   });
 
   test('the same server twice is refused, whatever its users', () => {
@@ -53,6 +59,11 @@ describe('topology', () => {
     ['a shard of weight 0 beside another', cluster([0, 1]).shards, []],
     ['nothing', [], ['there is no shard']],
     ['all weights 0', cluster([0, 0]).shards, ['every shard has weight 0']],
+    ['as many shards as can be', cluster(Array(SHARDS_MAX).fill(1)).shards, []],
+    ['one more', cluster(Array(SHARDS_MAX + 1).fill(1)).shards, ['129 shards, at most 128 can be used']],
+    ['the largest weights', cluster([2 ** 32 - 2, 1]).shards, []],
+    ['larger ones', cluster([2 ** 32 - 1, 1]).shards,
+      ['the weights add up to 4294967296, at most 4294967295 can']],
     ['a weight below 0', cluster([1, -1]).shards, ['shard 1 has weight -1, wanted is a whole number from 0']],
     ['half a weight', cluster([0.5]).shards, ['shard 0 has weight 0.5, wanted is a whole number from 0']],
     ['no replicas', cluster([1], 0).shards, ['shard 0 has no replica']],
@@ -89,39 +100,5 @@ describe('route', () => {
 
   test.each([-1, 1.5, NaN, 2 ** 53])('%s is no hash', (hash) => {
     expect(() => shardOf(singleServer('http://h'), hash)).toThrow(/assertion failed/);
-  });
-});
-
-describe('choice', () => {
-  test('the first, until it fails; then the next, around and around', () => {
-    const choice = new ReplicaChoice(cluster([1], 3));
-    const seen: number[] = [];
-    for (let round = 0; round < 5; round += 1) {
-      const replica = choice.of(0);
-      seen.push(replica.replica);
-      choice.failed(replica);
-    }
-    expect(seen).toEqual([0, 1, 2, 0, 1]);
-  });
-
-  test('of several inserts that fail together only the first moves it', () => {
-    const choice = new ReplicaChoice(cluster([1], 3));
-    const replica = choice.of(0);
-    choice.failed(replica);
-    choice.failed(replica);
-    expect(choice.of(0).replica).toBe(1);
-  });
-
-  test('shards choose on their own, and one replica stays', () => {
-    const choice = new ReplicaChoice(cluster([1, 1], 2));
-    choice.failed(choice.of(0));
-    expect([choice.of(0).replica, choice.of(1).replica]).toEqual([1, 0]);
-    const only = new ReplicaChoice(singleServer('http://h'));
-    only.failed(only.of(0));
-    expect(only.of(0).replica).toBe(0);
-  });
-
-  test('a shard that nobody knows is our own mistake', () => {
-    expect(() => new ReplicaChoice(singleServer('http://h')).of(1)).toThrow(/shard 1/);
   });
 });

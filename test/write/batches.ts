@@ -5,7 +5,7 @@
 import { zstdCompressSync } from 'node:zlib';
 import type { Layout, SealedBatch } from '../../src/model/batch.ts';
 import { TABLES, type Table } from '../../src/model/signal.ts';
-import type { Columns } from '../../src/write/inserter.ts';
+import type { Columns, InsertOptions } from '../../src/write/inserter.ts';
 import type { BatchSource } from '../../src/write/source.ts';
 
 export const DATABASE = 'written';
@@ -14,6 +14,12 @@ export const TABLE: Table = 'otel_logs';
 export const COLUMNS = Object.fromEntries(
   TABLES.map((table) => [table, [{ name: 'Id' }, { name: 'Body' }]]),
 ) as unknown as Columns;
+
+/** What every insert of the tests has in common. */
+export const INSERT_OPTIONS: InsertOptions = {
+  database: DATABASE, tableName: (table) => table, columns: COLUMNS, insertQuorum: 0, insertTimeoutMs: 20_000,
+  partitionsPerInsertMax: 10,
+};
 
 /** The table that blocks go into; the window makes tokens work on a MergeTree that isn't replicated. */
 export function createTable(table: Table = TABLE, more = ''): string {

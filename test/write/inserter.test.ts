@@ -9,16 +9,13 @@ import { sleep } from '../../src/base/clock.ts';
 import { Fault } from '../../src/base/errors.ts';
 import { type ClickHouse, close, createClickHouse, probe } from '../../src/clickhouse/client.ts';
 import type { Layout } from '../../src/model/batch.ts';
-import { type InsertOptions, type InsertResult, type Target, insertBatch } from '../../src/write/inserter.ts';
+import { type InsertResult, type Target, insertBatch } from '../../src/write/inserter.ts';
 import { eventually, silent, useClickHouse } from '../support/services.ts';
 import {
-  COLUMNS, DATABASE, type TestBatch, chunksOf, createTable, makeBatch, nativeBlock, sealed,
+  DATABASE, INSERT_OPTIONS, type TestBatch, chunksOf, createTable, makeBatch, nativeBlock, sealed,
 } from './batches.ts';
 import { startLink } from './link.ts';
 
-const OPTIONS: InsertOptions = {
-  database: DATABASE, columns: COLUMNS, insertTimeoutMs: 20_000, partitionsPerInsertMax: 10,
-};
 const NEVER_STOPPED = new AbortController().signal;
 const clickhouse = useClickHouse();
 
@@ -31,7 +28,7 @@ let target: Target;
 
 beforeAll(async () => {
   const server = connect();
-  target = { server, info: await probe(server) };
+  target = { server, info: await probe(server), replicas: 1 };
   await clickhouse.query(`CREATE DATABASE ${DATABASE}`);
   return () => close(server);
 });
@@ -42,7 +39,7 @@ beforeEach(async () => {
   await clickhouse.query(createTable());
 });
 
-function insert(test: TestBatch, chunks = chunksOf(test), options = OPTIONS): Promise<InsertResult> {
+function insert(test: TestBatch, chunks = chunksOf(test), options = INSERT_OPTIONS): Promise<InsertResult> {
   return insertBatch(target, options, test.batch, chunks, NEVER_STOPPED);
 }
 
@@ -73,6 +70,22 @@ describe('whole', () => {
     const wrong = `SELECT Id FROM ${DATABASE}.otel_logs WHERE Body != concat('é ', toString(Id))`;
     expect(await clickhouse.rows(wrong)).toEqual([]);
   });
+});
+
+test('a quorum is asked for, and means nothing to a table without replicas', async () => {
+  const batch = makeBatch();
+  const asking = { ...target, replicas: 3 };
+  const options = { ...INSERT_OPTIONS, insertQuorum: 'auto' } as const;
+  expect(await insertBatch(asking, options, batch.batch, chunksOf(batch), NEVER_STOPPED)).toEqual({ kind: 'stored' });
+  expect(await count()).toEqual({ rows: 400, ids: 400 });
+});
+
+test('on a cluster the rows go to the local table', async () => {
+  await clickhouse.query(`RENAME TABLE ${DATABASE}.otel_logs TO ${DATABASE}.otel_logs_local`);
+  const batch = makeBatch();
+  const options = { ...INSERT_OPTIONS, tableName: (table: string) => `${table}_local` };
+  expect(await insert(batch, chunksOf(batch), options)).toEqual({ kind: 'stored' });
+  expect(await count('otel_logs_local')).toEqual({ rows: 400, ids: 400 });
 });
 
 describe('once', () => {
@@ -120,7 +133,7 @@ describe('once', () => {
       const batch = makeBatch();
       link.loseNextAnswer();
       const lost = await insertBatch(
-        { server, info: target.info }, OPTIONS, batch.batch, chunksOf(batch), NEVER_STOPPED);
+        { ...target, server }, INSERT_OPTIONS, batch.batch, chunksOf(batch), NEVER_STOPPED);
       expect(lost).toMatchObject({ kind: 'refused', fault: { retry: 'elsewhere' } });
       expect(await count()).toEqual({ rows: 400, ids: 400 });
       expect(await insert(batch)).toMatchObject({ kind: 'stored' });
@@ -167,9 +180,9 @@ describe('all or nothing', () => {
     const log = { level: ClickHouseLogLevel.OFF };
     const client = createClient({ url: clickhouse.url, clickhouse_settings: settings, log });
     const knows = (name: string) => !/block_size/.test(name) && target.info.hasSetting(name);
-    const cutting = { server: { ...target.server, client }, info: { ...target.info, hasSetting: knows } };
+    const cutting = { ...target, server: { ...target.server, client }, info: { ...target.info, hasSetting: knows } };
     const send = (chunks: AsyncIterable<Uint8Array>) =>
-      insertBatch(cutting, OPTIONS, batch.batch, chunks, NEVER_STOPPED);
+      insertBatch(cutting, INSERT_OPTIONS, batch.batch, chunks, NEVER_STOPPED);
     const batch = large(20);
     const failing = chunksOf(batch, async (at) => {
       if (at < 19) return;
@@ -208,18 +221,18 @@ describe('all or nothing', () => {
         ended = true;
       }
     }
-    const result = await insertBatch(target, OPTIONS, batch.batch, stopping(), stop.signal);
+    const result = await insertBatch(target, INSERT_OPTIONS, batch.batch, stopping(), stop.signal);
     expect(result).toEqual({ kind: 'refused', fault: reason });
     expect(ended).toBe(true);
     expect(await count()).toEqual({ rows: 0, ids: 0 });
-    const late = await insertBatch(target, OPTIONS, batch.batch, chunksOf(batch), stop.signal);
+    const late = await insertBatch(target, INSERT_OPTIONS, batch.batch, chunksOf(batch), stop.signal);
     expect(late).toEqual({ kind: 'refused', fault: reason });
   });
 
   test('an insert that takes too long is broken off', async () => {
     const batch = makeBatch();
     const stuck = chunksOf(batch, (at) => (at === 2 ? sleep(400) : undefined));
-    const result = insert(batch, stuck, { ...OPTIONS, insertTimeoutMs: 100 });
+    const result = insert(batch, stuck, { ...INSERT_OPTIONS, insertTimeoutMs: 100 });
     expect(await refusal(result)).toMatchObject({ code: 'clickhouse_timeout', retry: 'here' });
     expect(await count()).toEqual({ rows: 0, ids: 0 });
   });
@@ -312,8 +325,8 @@ describe('bounded memory', () => {
     }
     try {
       link.pause();
-      const slow = { server, info: target.info };
-      const inserted = insertBatch(slow, OPTIONS, batch.batch, counted(), NEVER_STOPPED);
+      const slow = { ...target, server };
+      const inserted = insertBatch(slow, INSERT_OPTIONS, batch.batch, counted(), NEVER_STOPPED);
       // It stands still when nothing was given out over many turns of the loop.
       let before = -1;
       await eventually('the source stands still', async () => {

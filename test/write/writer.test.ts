@@ -10,15 +10,18 @@ import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest
 import { Fault } from '../../src/base/errors.ts';
 import { createClickHouse } from '../../src/clickhouse/client.ts';
 import { createInstruments } from '../../src/metrics/instruments.ts';
-import { oneShard } from '../../src/topology/topology.ts';
+import { type Topology, oneShard } from '../../src/topology/topology.ts';
 import { Writer } from '../../src/write/writer.ts';
 import {
   eventually, freePort, silent, startClickHouse, useClickHouse, withTempDir,
 } from '../support/services.ts';
-import { COLUMNS, DATABASE, MemorySource, createTable, makeBatch, sealed } from './batches.ts';
+import { DATABASE, INSERT_OPTIONS, MemorySource, createTable, makeBatch, sealed } from './batches.ts';
 
 const clickhouse = useClickHouse();
-const SETTINGS = { insertTimeoutMs: 20_000, queryTimeoutMs: 10_000, partitionsPerInsertMax: 10 };
+const SETTINGS = {
+  ...INSERT_OPTIONS, queryTimeoutMs: 10_000, replicaStrategy: 'least_loaded', loadRatioMax: 2, healthCheckMs: 1_000,
+  replicaReturnMs: 1_000,
+} as const;
 
 interface Line {
   readonly level: number;
@@ -27,13 +30,18 @@ interface Line {
 }
 
 function makeWriter(urls = [clickhouse.url]) {
+  const topology = oneShard(urls);
+  return makeWriterFor(() => topology);
+}
+
+function makeWriterFor(topology: () => Topology | undefined) {
   const lines: Line[] = [];
   const logger = pino({ level: 'info' }, { write: (line: string) => lines.push(JSON.parse(line) as Line) });
   const source = new MemorySource();
   const instruments = createInstruments();
   const writer = new Writer({
-    ...SETTINGS, columns: COLUMNS, topology: oneShard(urls), source, instruments, logger,
-    connect: ({ url }) => createClickHouse(url, SETTINGS, silent),
+    ...SETTINGS, topology, source, instruments, logger,
+    connect: (url, connectionsMax) => createClickHouse(url, SETTINGS, silent, connectionsMax),
   });
   stops.push(() => writer.stop(0));
   const outcomes = async () => {
@@ -63,6 +71,16 @@ async function rowsOf(query: typeof clickhouse.query): Promise<string> {
 
 async function insertsRunning(): Promise<number> {
   return Number(await clickhouse.query("SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO%'"));
+}
+
+/** By replica, and outcome where there is one. */
+async function valuesOf(
+  metric: { get(): Promise<{ values: { labels: Record<string, unknown>; value: number }[] }> },
+): Promise<Record<string, number>> {
+  const { values } = await metric.get();
+  const key = ({ replica, outcome }: Record<string, unknown>) =>
+    outcome === undefined ? `${replica}` : `${replica} ${outcome}`;
+  return Object.fromEntries(values.map(({ labels, value }) => [key(labels), value]));
 }
 
 async function total(counter: { get(): Promise<{ values: { value: number }[] }> }): Promise<number> {
@@ -148,15 +166,45 @@ describe('later', () => {
     expect(source.buried).toEqual([]);
   });
 
-  test('a server that is away; the next one takes over, and keeps it', async () => {
+  test('a server that is away: the next one takes the batch at once, and those after it', async () => {
     const away = `http://127.0.0.1:${await freePort()}`;
     const { writer, source, instruments } = makeWriter([away, clickhouse.url]);
-    const batch = source.add(makeBatch());
-    await expect(writer.write(batch)).rejects.toMatchObject({ code: 'ECONNREFUSED', retry: 'elsewhere' });
+    for (let batch = 0; batch < 6; batch += 1) {
+      expect(await writer.write(source.add(makeBatch()))).toBe('written');
+    }
+    const inserts = await valuesOf(instruments.inserts);
+    expect(inserts[`${new URL(clickhouse.url).host} stored`]).toBe(6);
+    expect(inserts[`${new URL(away).host} later`]).toBeLessThanOrEqual(3);
+    await eventually('the check has left it out', async () =>
+      (await valuesOf(instruments.replicaUp))[new URL(away).host] === 0);
+    expect(await valuesOf(instruments.replicaShare)).toEqual(
+      { [new URL(away).host]: 0, [new URL(clickhouse.url).host]: 1 });
+  });
+
+  test('a batch whose shard nobody knows waits, is said once, and goes on when it is known', async () => {
+    let topology: Topology | undefined;
+    const { writer, source, lines, outcomes } = makeWriterFor(() => topology);
+    const batch = source.add({ ...makeBatch(), batch: { ...makeBatch().batch, shard: 1 } });
+    const refused = async (code: string, message: RegExp) => {
+      for (let attempt = 0; attempt < 2; attempt += 1) {
+        await expect(writer.write(batch)).rejects.toMatchObject({ code, retry: 'here', message: expect.stringMatching(message) });
+      }
+    };
+    await refused('topology_unknown', /isn't known yet/);
+    const { shards: [first] } = oneShard([clickhouse.url]);
+    if (first === undefined) throw new Error('a shard');
+    topology = { cluster: 'main', shards: [first] };
+    await refused('shard_unknown', /^shard 1 is not in the definition of the cluster "main", which has 1 shards/);
+    const [replica] = first.replicas;
+    const away = { shard: 1, replica: 0, url: undefined, host: 'inside:9000' };
+    topology = { cluster: 'main', shards: [first, { shard: 1, weight: 0, name: '02', replicas: [away] }] };
+    await refused('shard_unreachable', /^no replica of shard 1 \(inside:9000\).*SLUICE_CLICKHOUSE_ADDRESSES/);
+    topology = { cluster: 'main', shards: [{ ...first, replicas: [] }, { ...first, shard: 1, replicas: [{ ...away, url: replica?.url }] }] };
     expect(await writer.write(batch)).toBe('written');
-    expect(await writer.write(source.add(makeBatch()))).toBe('written');
-    const { values } = await instruments.inserts.get();
-    expect(values.map(({ labels, value }) => [labels.replica, value])).toEqual([[new URL(away).host, 1], [new URL(clickhouse.url).host, 2]]);
+    expect(lines.filter(({ level }) => level === 40).map(({ code }) => code)).toEqual(
+      ['topology_unknown', 'shard_unknown', 'shard_unreachable']);
+    expect(lines.filter(({ msg }) => msg === 'inserts work again')).toHaveLength(1);
+    expect(await outcomes()).toEqual({ stored: 1 });
   });
 
   test('a wrong password waits for the operator, whose log says what is wrong', async () => {
@@ -189,6 +237,29 @@ describe('later', () => {
     await expect(writer.write(source.add(makeBatch()))).rejects.toThrow(TypeError);
     expect(lines.at(-1)).toMatchObject({ level: 50, msg: 'a batch could not be read' });
   });
+});
+
+test('a topology that changes: the next batch goes by the new one, and the old server is let go', async () => {
+  const [before, after] = [clickhouse.url, clickhouse.url.replace('127.0.0.1', 'localhost')].map((url) => oneShard([url]));
+  let topology = before;
+  const { writer, source, instruments } = makeWriterFor(() => topology);
+  const gate = Promise.withResolvers<void>();
+  const reached = Promise.withResolvers<void>();
+  source.before = () => {
+    reached.resolve();
+    return gate.promise;
+  };
+  const running = writer.write(source.add(makeBatch()));
+  await reached.promise;
+  topology = after;
+  source.before = () => {};
+  expect(await writer.write(source.add(makeBatch()))).toBe('written');
+  gate.resolve();
+  expect(await running).toBe('written');
+  const hosts = [before, after].map((each) => each?.shards[0]?.replicas[0]?.host);
+  expect(Object.keys(await valuesOf(instruments.inserts))).toEqual(hosts.reverse().map((host) => `${host} stored`));
+  await eventually('the old one is forgotten', async () =>
+    Object.keys(await valuesOf(instruments.replicaUp)).join() === after?.shards[0]?.replicas[0]?.host);
 });
 
 describe('never', () => {

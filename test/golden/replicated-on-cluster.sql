@@ -44,7 +44,7 @@ PARTITION BY toDate(Timestamp)
 ORDER BY (ServiceName, SpanName, toDateTime(Timestamp))
 TTL toDateTime(Timestamp) + toIntervalDay(30)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-    , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+    , replicated_deduplication_window = 90000, replicated_deduplication_window_seconds = 90000
     , materialize_ttl_recalculate_only = 1
     , merge_selector_base = 8
     , min_level_for_wide_part = 1
@@ -62,7 +62,7 @@ PARTITION BY toDate(Start)
 ORDER BY (TraceId, Start)
 TTL toDateTime(Start) + toIntervalDay(30)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-    , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+    , replicated_deduplication_window = 90000, replicated_deduplication_window_seconds = 90000
     , materialize_ttl_recalculate_only = 1
     , merge_selector_base = 8
     , min_level_for_wide_part = 1
@@ -123,7 +123,7 @@ PARTITION BY toDate(Timestamp)
 ORDER BY (toStartOfFiveMinutes(Timestamp), ServiceName, Timestamp)
 TTL toDateTime(Timestamp) + toIntervalDay(7)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-    , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+    , replicated_deduplication_window = 90000, replicated_deduplication_window_seconds = 90000
     , materialize_ttl_recalculate_only = 1
     , merge_selector_base = 8
     , min_level_for_wide_part = 1
@@ -161,7 +161,7 @@ ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/otel/otel_metrics_gauge
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attributes), TimeUnix)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-    , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+    , replicated_deduplication_window = 90000, replicated_deduplication_window_seconds = 90000
     , materialize_ttl_recalculate_only = 1
     , merge_selector_base = 8
     , min_level_for_wide_part = 1
@@ -200,7 +200,7 @@ ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/otel/otel_metrics_sum_l
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attributes), TimeUnix)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-    , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+    , replicated_deduplication_window = 90000, replicated_deduplication_window_seconds = 90000
     , materialize_ttl_recalculate_only = 1
     , merge_selector_base = 8
     , min_level_for_wide_part = 1
@@ -243,7 +243,7 @@ ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/otel/otel_metrics_histo
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attributes), TimeUnix)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-    , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+    , replicated_deduplication_window = 90000, replicated_deduplication_window_seconds = 90000
     , materialize_ttl_recalculate_only = 1
     , merge_selector_base = 8
     , min_level_for_wide_part = 1
@@ -290,7 +290,7 @@ ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/otel/otel_metrics_expon
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attributes), TimeUnix)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-    , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+    , replicated_deduplication_window = 90000, replicated_deduplication_window_seconds = 90000
     , materialize_ttl_recalculate_only = 1
     , merge_selector_base = 8
     , min_level_for_wide_part = 1
@@ -325,8 +325,41 @@ ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/otel/otel_metrics_summa
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attributes), TimeUnix)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
-    , replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+    , replicated_deduplication_window = 90000, replicated_deduplication_window_seconds = 90000
     , materialize_ttl_recalculate_only = 1
     , merge_selector_base = 8
     , min_level_for_wide_part = 1
     , string_serialization_version = 'single_stream';
+
+-- 0004_distributed.sql
+CREATE TABLE IF NOT EXISTS otel.otel_traces ON CLUSTER 'main' AS otel.otel_traces_local
+ENGINE = Distributed('main', 'otel', 'otel_traces_local', reinterpretAsUInt32(reverse(unhex(right(TraceId, 8)))));
+
+CREATE TABLE IF NOT EXISTS otel.otel_traces_trace_id_ts ON CLUSTER 'main' AS otel.otel_traces_trace_id_ts_local
+ENGINE = Distributed('main', 'otel', 'otel_traces_trace_id_ts_local', reinterpretAsUInt32(reverse(unhex(right(TraceId, 8)))));
+
+CREATE TABLE IF NOT EXISTS otel.otel_logs ON CLUSTER 'main' AS otel.otel_logs_local
+ENGINE = Distributed('main', 'otel', 'otel_logs_local', if(TraceId = '',
+        toUInt32(arraySum((key, value) -> CRC32(concat(key, '=', value)),
+            mapKeys(ResourceAttributes), mapValues(ResourceAttributes))),
+        reinterpretAsUInt32(reverse(unhex(right(TraceId, 8))))));
+
+CREATE TABLE IF NOT EXISTS otel.otel_metrics_gauge ON CLUSTER 'main' AS otel.otel_metrics_gauge_local
+ENGINE = Distributed('main', 'otel', 'otel_metrics_gauge_local', toUInt32(CRC32(MetricName) + toUInt32(arraySum((key, value) -> CRC32(concat(key, '=', value)),
+        mapKeys(ResourceAttributes), mapValues(ResourceAttributes)))));
+
+CREATE TABLE IF NOT EXISTS otel.otel_metrics_sum ON CLUSTER 'main' AS otel.otel_metrics_sum_local
+ENGINE = Distributed('main', 'otel', 'otel_metrics_sum_local', toUInt32(CRC32(MetricName) + toUInt32(arraySum((key, value) -> CRC32(concat(key, '=', value)),
+        mapKeys(ResourceAttributes), mapValues(ResourceAttributes)))));
+
+CREATE TABLE IF NOT EXISTS otel.otel_metrics_histogram ON CLUSTER 'main' AS otel.otel_metrics_histogram_local
+ENGINE = Distributed('main', 'otel', 'otel_metrics_histogram_local', toUInt32(CRC32(MetricName) + toUInt32(arraySum((key, value) -> CRC32(concat(key, '=', value)),
+        mapKeys(ResourceAttributes), mapValues(ResourceAttributes)))));
+
+CREATE TABLE IF NOT EXISTS otel.otel_metrics_exponential_histogram ON CLUSTER 'main' AS otel.otel_metrics_exponential_histogram_local
+ENGINE = Distributed('main', 'otel', 'otel_metrics_exponential_histogram_local', toUInt32(CRC32(MetricName) + toUInt32(arraySum((key, value) -> CRC32(concat(key, '=', value)),
+        mapKeys(ResourceAttributes), mapValues(ResourceAttributes)))));
+
+CREATE TABLE IF NOT EXISTS otel.otel_metrics_summary ON CLUSTER 'main' AS otel.otel_metrics_summary_local
+ENGINE = Distributed('main', 'otel', 'otel_metrics_summary_local', toUInt32(CRC32(MetricName) + toUInt32(arraySum((key, value) -> CRC32(concat(key, '=', value)),
+        mapKeys(ResourceAttributes), mapValues(ResourceAttributes)))));

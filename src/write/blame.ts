@@ -1,0 +1,43 @@
+/**
+ * What the fault of an insert says, and of whom: whether the next replica of the shard may do better, and
+ * whether this one is to be doubted.
+ */
+import type { Fault } from '../base/errors.ts';
+
+/**
+ * Only this table, or what the user may do with it. An operator or a migration mends it, but perhaps it is so
+ * on this replica alone: one that was just added, or a migration that is under way.
+ */
+const OF_THE_TABLE: readonly string[] = [
+  'NO_SUCH_COLUMN_IN_TABLE',
+  'UNKNOWN_TABLE',
+  'UNKNOWN_DATABASE',
+  'READONLY',
+  'DATABASE_ACCESS_DENIED',
+  'ACCESS_DENIED',
+];
+/** This replica doesn't let the user in, another may. */
+const OF_THE_USER: readonly string[] = [
+  'UNKNOWN_USER',
+  'WRONG_PASSWORD',
+  'REQUIRED_PASSWORD',
+  'IP_ADDRESS_NOT_ALLOWED',
+  'AUTHENTICATION_FAILED',
+];
+/** How many replicas the shard has, or how far they are: the one that says so is well. */
+const OF_THE_SHARD: readonly string[] = ['UNKNOWN_STATUS_OF_INSERT', 'NO_ACTIVE_REPLICAS'];
+/**
+ * Not of a server: no answer in time, or that of a proxy that has lost its server. It may still be at it: the
+ * same token elsewhere is stored once all the same.
+ */
+const UNANSWERED: readonly string[] = ['clickhouse_timeout', 'clickhouse_answer_unknown'];
+
+/** Whether the same batch should go to the next replica at once. */
+export function mayPassElsewhere({ code, retry }: Fault): boolean {
+  return retry === 'elsewhere' || [...OF_THE_TABLE, ...OF_THE_USER, ...UNANSWERED].includes(code);
+}
+
+/** Whether the replica itself is the cause, so that its other inserts would likely fail too. */
+export function liesWithReplica(fault: Fault): boolean {
+  return mayPassElsewhere(fault) && ![...OF_THE_TABLE, ...OF_THE_SHARD].includes(fault.code);
+}
