@@ -74,7 +74,7 @@ async function startRole(
   const instruments = createInstruments();
   instruments.buildInfo.set({ version, engine: loaded.settings.transcode.engine }, 1);
   const settings = role === 'up' ? await startEmbedded(loaded, lifecycle, logger) : loaded.settings;
-  if (role === 'up') await applyMigrations(settings, version, logger);
+  if (role === 'up') await applyMigrations(loaded, settings, version, logger);
   if (lifecycle.stopping) return;
   const context: RoleContext = { settings, instruments, logger, lifecycle };
 

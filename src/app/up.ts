@@ -3,6 +3,7 @@
  * started only where no URL of one's own is given; the tables are brought up to date in either case.
  */
 import { join } from 'node:path';
+import { Fault } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Loaded } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
@@ -10,6 +11,8 @@ import { openDataDir } from '../embedded/data-dir.ts';
 import { startEmbeddedRedis } from '../embedded/redis.ts';
 import type { EmbeddedService } from '../embedded/service.ts';
 import { EMBEDDED_CLUSTER, startEmbeddedShards } from '../embedded/shards.ts';
+import { adoptTables } from '../migrate/adopt.ts';
+import { adoptionLines } from '../migrate/repair-lines.ts';
 import { type MigrateContext, migrateApply } from '../migrate/run.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import { withLockedMigrations } from './migrate.ts';
@@ -55,12 +58,35 @@ export async function startEmbedded(loaded: Loaded, lifecycle: Lifecycle, logger
   };
 }
 
-export async function applyMigrations(settings: Settings, version: string, logger: Logger): Promise<void> {
-  const apply = (context: MigrateContext) => migrateApply(context);
+/** @param settings what `startEmbedded` has made of those that were loaded */
+export async function applyMigrations(
+  loaded: Loaded,
+  settings: Settings,
+  version: string,
+  logger: Logger,
+): Promise<void> {
+  const ours = !isGiven(loaded, 'clickhouse.urls');
+  const apply = async (context: MigrateContext) => {
+    if (ours && context.layout.cluster !== undefined) await growShards(context, logger);
+    return migrateApply(context);
+  };
   const reports = await withLockedMigrations(settings, version, logger, { wait: true }, apply);
   for (const { host, applied, ttlChanged } of reports) {
     const names = applied.map(({ name }) => name);
     logger.info({ host, applied: names, ttlChanged: ttlChanged.length }, 'tables are up to date');
+  }
+}
+
+/**
+ * Embedded servers that were fewer when they were last started: on a cluster of one's own `adopt` and
+ * `repair` are for an operator to decide.
+ */
+async function growShards(context: MigrateContext, logger: Logger): Promise<void> {
+  for (const adoption of await adoptTables(context)) {
+    for (const line of adoptionLines(adoption)) logger.debug(line);
+    const { host, failures, repair } = adoption;
+    const [failure] = [...failures, ...(repair?.failures ?? [])];
+    if (failure !== undefined) throw new Fault('grow_failed', 'never', `${host}: ${failure}`);
   }
 }
 
