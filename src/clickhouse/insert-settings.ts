@@ -78,28 +78,48 @@ export function tokenSetting(info: ServerInfo, token: string): Values {
 }
 
 export interface Quorum {
-  /** Replicas that must have an insert before it counts; `auto` is the majority, below 2 there is none. */
-  readonly insertQuorum: number | 'auto';
+  /**
+   * Replicas that must have an insert before it counts; below 2 there is no quorum. `auto` is the majority of
+   * the shard's replicas, `live` the same, but no more than are up.
+   */
+  readonly insertQuorum: number | 'auto' | 'live';
   readonly insertTimeoutMs: number;
+}
+
+export interface ReplicaCounts {
+  /** That the shard should have, whether they live or not. */
+  readonly replicas: number;
+  /** Of these, how many are believed to get a new part within seconds. */
+  readonly live: number;
+}
+
+/** A replica that counts as live has a part long before. It holds inserts up for so long if it dies. */
+const LIVE_QUORUM_MS_MAX = 15_000;
+
+/** How many replicas must have an insert before it counts: at least 1, the one that it goes to. */
+export function wantedQuorum({ insertQuorum }: Quorum, { replicas, live }: ReplicaCounts): number {
+  const majority = Math.floor(replicas / 2) + 1;
+  const wanted = insertQuorum === 'auto' ? majority : insertQuorum;
+  return Math.max(1, wanted === 'live' ? Math.min(majority, live) : wanted);
 }
 
 /**
  * What makes the server wait until so many replicas have an insert; nothing where one is enough. Tables that
  * aren't replicated ignore it.
  *
- * `auto` is reckoned here for every version, by the replicas that the shard should have: servers before 22.9
- * have no such word, and 26.2 to 26.6 don't check it before they write (ClickHouse#108800). Servers before
- * 20.10 take one insert with a quorum at a time and refuse the others (286), which come again.
- * @param replicas of the shard, whether they live or not
+ * The number is reckoned here for every version, by the replicas that the shard should have: servers before
+ * 22.9 don't know `auto`, and 26.2 to 26.6 don't check it before they write (ClickHouse#108800). Servers
+ * before 20.10 take one insert with a quorum at a time and refuse the others (286), which come again.
  */
-export function quorumSettings(info: ServerInfo, quorum: Quorum, replicas: number): Values {
+export function quorumSettings(info: ServerInfo, quorum: Quorum, counts: ReplicaCounts): Values {
   const { insertQuorum, insertTimeoutMs } = quorum;
-  const wanted = insertQuorum === 'auto' ? Math.floor(replicas / 2) + 1 : insertQuorum;
+  const wanted = wantedQuorum(quorum, counts);
   if (wanted < 2) return {};
+  // The other half is for the way to the first replica: its answer has to come before ours is given up.
+  const half = Math.floor(insertTimeoutMs / 2);
   const all: Values = {
     insert_quorum: wanted,
-    // The other half is for the way to the first replica: its answer has to come before ours is given up.
-    insert_quorum_timeout: Math.floor(insertTimeoutMs / 2),
+    insert_quorum_timeout: insertQuorum === 'live' ? Math.min(half, LIVE_QUORUM_MS_MAX) : half,
     insert_quorum_parallel: 1,
   };
   return Object.fromEntries(Object.entries(all).filter(([name]) => info.hasSetting(name)));

@@ -83,8 +83,10 @@ export const DEFINITIONS: readonly Definition[] = [
     'how long a replica that is back takes until it gets its full share again'),
   define('clickhouse.loadRatioMax', 'CLICKHOUSE_LOAD_RATIO_MAX', kind.decimal(1.1, 100), '2',
     'a replica with this many times the load of another one of its shard gets less'),
-  define('clickhouse.insertQuorum', 'CLICKHOUSE_INSERT_QUORUM', kind.orWord(kind.integer(0, 128), 'auto'), '0',
-    'replicas that must have an insert before it counts as written; auto is the majority, 0 is the one it went to'),
+  define('clickhouse.insertQuorum', 'CLICKHOUSE_INSERT_QUORUM',
+    kind.orWord(kind.orWord(kind.integer(0, 128), 'auto'), 'live'), 'live',
+    'replicas that must have an insert before it counts as written; auto is the majority, live is the majority but ' +
+      'not more than are up, 0 is the one it went to'),
   define('clickhouse.outageHoursMax', 'CLICKHOUSE_OUTAGE_HOURS_MAX', kind.integer(1, 8_760), '24',
     'the longest outage after which a repeated insert is still recognised: sets the deduplication windows of the tables'),
   define('clickhouse.storagePolicy', 'CLICKHOUSE_STORAGE_POLICY', kind.string('a name of system.storage_policies, or nothing'), '',

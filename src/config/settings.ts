@@ -60,8 +60,11 @@ export interface Settings {
     readonly replicaReturnMs: number;
     /** A replica with this many times the load of another one of its shard gets less. */
     readonly loadRatioMax: number;
-    /** Replicas that must have an insert; 0 is the one that it went to. */
-    readonly insertQuorum: number | 'auto';
+    /**
+     * Replicas that must have an insert: the majority, of those that are up or of all (`auto`), or so many; 0
+     * is the one that it went to.
+     */
+    readonly insertQuorum: number | 'auto' | 'live';
     /** Repeated inserts are recognised for so long. */
     readonly outageHoursMax: number;
     /** Of the tables; empty leaves it to the server. */

@@ -2,6 +2,7 @@
  * Health checks: every replica of the topology is asked how it is, from time to time, and at once after
  * something failed there. What is found goes to the choice, which also says when the next check is due.
  */
+import { sleep } from '../base/clock.ts';
 import { Fault } from '../base/errors.ts';
 import type { ReplicaChoice } from './choice.ts';
 import type { ReplicaFacts } from './health.ts';
@@ -48,6 +49,17 @@ export class HealthChecks {
       const running = this.#check(replica).finally(() => this.#running.delete(replica.host));
       this.#running.set(replica.host, running);
     }
+  }
+
+  /** Resolves when those of the replicas that are in doubt were asked again, or after `msMax`. */
+  async settle(replicas: readonly Replica[], msMax: number): Promise<void> {
+    const { choice } = this.#options;
+    const doubted = replicas.filter((replica) => replica.url !== undefined && choice.isDoubted(replica));
+    if (doubted.length === 0) return;
+    this.look();
+    const asked = new AbortController();
+    void Promise.allSettled(doubted.map(({ host }) => this.#running.get(host))).then(() => asked.abort());
+    await sleep(msMax, asked.signal);
   }
 
   /** Begins no further check, and resolves when the running ones have ended. */

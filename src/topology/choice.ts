@@ -62,6 +62,8 @@ interface State {
   readonly load: Load;
   /** What is left of its share because of its load. */
   trim: number;
+  /** Something failed since it was asked last: it is asked at once. */
+  doubted: boolean;
   triedAtMs: number;
   checkedAtMs: number;
 }
@@ -117,6 +119,7 @@ export class ReplicaChoice {
     const atMs = this.#now();
     if (how === 'worked') state.health.insertWorked();
     else if (how !== 'nothing') {
+      state.doubted = true;
       this.#change(state, () => state.health.insertFailed(how.fault.message, atMs));
     }
     state.load.end(running, atMs, how === 'nothing' ? undefined : how === 'worked');
@@ -133,6 +136,7 @@ export class ReplicaChoice {
     const state = this.#state(replica);
     const atMs = this.#now();
     state.checkedAtMs = atMs;
+    state.doubted = false;
     this.#change(state, () => {
       if (found instanceof Error) return state.health.checkFailed(found.message, atMs);
       state.load.heard(found);
@@ -140,10 +144,26 @@ export class ReplicaChoice {
     });
   }
 
+  /** An insert missed its quorum, so some replica is not what it is believed to be: all should be asked. */
+  doubt(shard: Shard): void {
+    for (const state of this.#statesOf(shard)) state.doubted = true;
+  }
+
+  /** Whether what is known of the replica is older than a fault. */
+  isDoubted(replica: Replica): boolean {
+    const { doubted, health } = this.#state(replica);
+    return doubted && health.out === undefined;
+  }
+
+  /** How many replicas of a shard are likely to have within seconds what one of them gets. */
+  live(shard: Shard): number {
+    return this.#statesOf(shard).filter(({ health }) => health.keepsUp).length;
+  }
+
   /** Milliseconds until the replica should be asked how it is; at once after something failed. */
   checkInMs(replica: Replica): number {
     const { health, checkedAtMs } = this.#state(replica);
-    return checkedAtMs + health.checkAgainMs - this.#now();
+    return this.isDoubted(replica) ? 0 : checkedAtMs + health.checkAgainMs - this.#now();
   }
 
   /**
@@ -178,7 +198,8 @@ export class ReplicaChoice {
     if (state === undefined || state.replica.shard !== shard) {
       const health = new Health(this.#options, this.#now(), unchecked);
       const never = Number.NEGATIVE_INFINITY;
-      state = { replica, health, load: new Load(), trim: 1, triedAtMs: never, checkedAtMs: never };
+      const times = { triedAtMs: never, checkedAtMs: never };
+      state = { replica, health, load: new Load(), trim: 1, doubted: false, ...times };
       this.#states.set(host, state);
     }
     state.replica = replica;

@@ -46,6 +46,8 @@ const DELAY_SECONDS_MAX = 300;
 const DELAY_SECONDS_OVER = 150;
 /** In a row, to be left out: a server may be behind for a moment. One keeps it from coming back. */
 const CHECKS_DELAYED_MAX = 2;
+/** Further behind, a replica may not have a new part before an insert is done waiting for it. */
+const KEEPS_UP_SECONDS_MAX = 10;
 const RETURN_SHARE_MIN = 0.1;
 const PROBE_MS_MIN = 500;
 /** 500 ms doubled so often is more than any bound. */
@@ -60,6 +62,7 @@ export class Health {
   #insertsFailed = 0;
   #checksFailed = 0;
   #checksDelayed = 0;
+  #delaySeconds = 0;
   /** How often it failed again soon after it had come back. */
   #relapses = 0;
 
@@ -78,6 +81,11 @@ export class Health {
   /** Something failed, and the check that tells more is not back yet. */
   get suspected(): boolean {
     return this.#suspected;
+  }
+
+  /** Whether it is well as far as is known, and likely to have within seconds what another replica gets. */
+  get keepsUp(): boolean {
+    return this.#out === undefined && !this.#suspected && this.#delaySeconds <= KEEPS_UP_SECONDS_MAX;
   }
 
   get rank(): number {
@@ -121,7 +129,8 @@ export class Health {
     this.#checksFailed = 0;
     this.#suspected = false;
     const unfit = unfitness(facts);
-    const late = this.#lateness(facts.delaySeconds ?? 0);
+    this.#delaySeconds = facts.delaySeconds ?? 0;
+    const late = this.#lateness(this.#delaySeconds);
     if (unfit !== undefined) this.#leaveOut('unfit', unfit, atMs);
     else if (late !== undefined) this.#leaveOut('delayed', late, atMs);
     else if (this.#out !== undefined) this.#comeBack(atMs);

@@ -26,6 +26,11 @@ const OF_THE_USER: readonly string[] = [
 ];
 /** How many replicas the shard has, or how far they are: the one that says so is well. */
 const OF_THE_SHARD: readonly string[] = ['UNKNOWN_STATUS_OF_INSERT', 'NO_ACTIVE_REPLICAS'];
+const OF_THE_QUORUM: readonly string[] = [
+  'TOO_FEW_LIVE_REPLICAS',
+  'UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE',
+  'UNKNOWN_STATUS_OF_INSERT',
+];
 /**
  * Not of a server: no answer in time, or that of a proxy that has lost its server. It may still be at it: the
  * same token elsewhere is stored once all the same.
@@ -35,6 +40,11 @@ const UNANSWERED: readonly string[] = ['clickhouse_timeout', 'clickhouse_answer_
 /** Whether the same batch should go to the next replica at once. */
 export function mayPassElsewhere({ code, retry }: Fault): boolean {
   return retry === 'elsewhere' || [...OF_THE_TABLE, ...OF_THE_USER, ...UNANSWERED].includes(code);
+}
+
+/** Whether some replica of the shard doesn't get what another one does, whichever it is. */
+export function missesQuorum({ code }: Fault): boolean {
+  return OF_THE_QUORUM.includes(code);
 }
 
 /** Whether the replica itself is the cause, so that its other inserts would likely fail too. */

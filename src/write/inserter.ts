@@ -9,7 +9,13 @@ import type { ClickHouseSettings } from '@clickhouse/client';
 import { Fault } from '../base/errors.ts';
 import { type ClickHouse, type ServerInfo, bounded, quoteName } from '../clickhouse/client.ts';
 import { classify } from '../clickhouse/codes.ts';
-import { type Quorum, insertSettings, quorumSettings, tokenSetting } from '../clickhouse/insert-settings.ts';
+import {
+  type Quorum,
+  type ReplicaCounts,
+  insertSettings,
+  quorumSettings,
+  tokenSetting,
+} from '../clickhouse/insert-settings.ts';
 import type { Layout, SealedBatch } from '../model/batch.ts';
 import type { Table } from '../model/signal.ts';
 import { Body } from './body.ts';
@@ -26,11 +32,10 @@ export interface InsertOptions extends Quorum {
   readonly partitionsPerInsertMax: number;
 }
 
-export interface Target {
+/** A server, and how many replicas its shard has. */
+export interface Target extends ReplicaCounts {
   readonly server: ClickHouse;
   readonly info: ServerInfo;
-  /** How many replicas the shard has. */
-  readonly replicas: number;
 }
 
 export type InsertResult =
@@ -99,17 +104,18 @@ function rowsMissing(host: string, batch: SealedBatch, rowsWritten: number): Fau
 
 /** @returns rows written, as the server counts them with those of views; undefined where it doesn't say */
 async function send(
-  { server, info, replicas }: Target,
+  target: Target,
   options: InsertOptions,
   batch: SealedBatch,
   body: Body,
   abort_signal: AbortSignal,
 ): Promise<number | undefined> {
+  const { server, info } = target;
   const values = Readable.from(body.chunks(), { objectMode: false, highWaterMark: BUFFER_BYTES });
   try {
     const settings: ClickHouseSettings = {
       ...insertSettings(info, options.partitionsPerInsertMax),
-      ...quorumSettings(info, options, replicas),
+      ...quorumSettings(info, options, target),
       ...tokenSetting(info, batch.id),
     };
     const { stream, summary } = await server.client.exec({

@@ -10,6 +10,7 @@ import { lackingForExactlyOnce } from '../clickhouse/insert-settings.ts';
 import { askReplica } from '../topology/ask.ts';
 import type { ReplicaFacts } from '../topology/health.ts';
 import type { Replica, Topology } from '../topology/topology.ts';
+import { awaitedPart } from './awaited.ts';
 import type { Target } from './inserter.ts';
 
 /** A server may be upgraded without an insert failing: what it knows is asked for again from time to time. */
@@ -53,6 +54,13 @@ export class Servers {
     return askReplica(entry.questions, await this.#info(entry), database, tables);
   }
 
+  /** A part that a replica hasn't got, although an insert still waits for it. @throws Fault */
+  async awaits(replica: Replica, database: string): Promise<string | undefined> {
+    const entry = this.#entry(replica);
+    const info = await this.#info(entry);
+    return about(() => awaitedPart(entry.questions, info, database));
+  }
+
   /** After a failed insert: the next one asks again what this server is. It may be another by then. */
   doubt(replica: Replica): void {
     this.#entry(replica).probed = undefined;
@@ -75,15 +83,14 @@ export class Servers {
     if (entry.probed === undefined || nowMs() - entry.probed.atMs > PROBE_AGE_MS_MAX) {
       entry.probed = { atMs: nowMs(), info: probe(entry.questions) };
     }
+    const { probed } = entry;
     try {
-      const info = await entry.probed.info;
+      const info = await about(() => probed.info);
       this.#note(entry, info);
       return info;
     } catch (error) {
       entry.probed = undefined;
-      // Whatever a server says before it has seen a batch is no reason to give a batch up.
-      if (!(error instanceof Fault)) throw error;
-      throw new Fault(error.code, later(error.retry), error.message, { cause: error });
+      throw error;
     }
   }
 
@@ -112,6 +119,16 @@ export class Servers {
 
 async function disconnect({ inserts, questions }: Entry): Promise<void> {
   await Promise.all([close(inserts), close(questions)]);
+}
+
+/** Whatever a server says to a question, not to a batch, is no reason to give a batch up. */
+async function about<T>(question: () => Promise<T>): Promise<T> {
+  try {
+    return await question();
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    throw new Fault(error.code, later(error.retry), error.message, { cause: error });
+  }
 }
 
 function later(retry: Retry): Retry {

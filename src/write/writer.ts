@@ -9,13 +9,14 @@
 import { sleep, tickMs } from '../base/clock.ts';
 import { Fault } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
+import { wantedQuorum } from '../clickhouse/insert-settings.ts';
 import type { Instruments } from '../metrics/instruments.ts';
 import type { SealedBatch } from '../model/batch.ts';
 import { TABLES, signalOf } from '../model/signal.ts';
 import { HealthChecks } from '../topology/checks.ts';
 import { type ChoiceOptions, type Ended, type Picked, ReplicaChoice } from '../topology/choice.ts';
 import type { Replica, Shard, Topology } from '../topology/topology.ts';
-import { liesWithReplica, mayPassElsewhere } from './blame.ts';
+import { liesWithReplica, mayPassElsewhere, missesQuorum } from './blame.ts';
 import { type InsertOptions, type InsertResult, type Target, insertBatch } from './inserter.ts';
 import { type Connect, Servers } from './servers.ts';
 import type { BatchSource } from './source.ts';
@@ -41,6 +42,9 @@ type InsertOutcome = (typeof INSERT_OUTCOMES)[number];
 
 /** Batches remembered for counting; beyond it the oldest are forgotten, and missing in a counter at most. */
 const UNCONFIRMED_MAX = 10_000;
+
+/** How long an insert waits for replicas in doubt to say how they are, to know how many of them are up. */
+const SETTLE_MS_MAX = 2_000;
 
 export class Writer {
   readonly #options: WriterOptions;
@@ -152,7 +156,7 @@ export class Writer {
         return 'gone';
       case 'refused':
         if (result.fault.retry === 'never') return this.#bury(batch, replica, result.fault);
-        return this.#later(batch, replica, result.fault);
+        return this.#later(batch, shard, replica, result.fault);
     }
   }
 
@@ -185,19 +189,48 @@ export class Writer {
 
   /** One try. Throws only what the queue throws, unless that will never give the whole batch. */
   async #insert(batch: SealedBatch, shard: Shard, replica: Replica): Promise<InsertResult> {
-    let target: Target;
-    try {
-      target = { ...(await this.#servers.of(replica)), replicas: shard.replicas.length };
-    } catch (error) {
-      if (error instanceof Fault) return { kind: 'refused', fault: error };
-      throw error;
-    }
+    const target = await this.#target(shard, replica);
+    if (target instanceof Fault) return { kind: 'refused', fault: target };
     const chunks = this.#options.source.fragments(batch);
+    let result: InsertResult;
     try {
-      return await insertBatch(target, this.#options, batch, chunks, this.#stop.signal);
+      result = await insertBatch(target, this.#options, batch, chunks, this.#stop.signal);
     } catch (error) {
       if (error instanceof Fault && error.retry === 'never') return { kind: 'refused', fault: error };
       this.#unread(batch, replica, error);
+      throw error;
+    }
+    // Again: another try of this batch may have been under way elsewhere all the while.
+    const doubt = result.kind === 'stored' ? await this.#doubtAlone(target, replica) : undefined;
+    return doubt === undefined ? result : { kind: 'refused', fault: doubt };
+  }
+
+  /** Where an insert goes, and how many replicas it finds; a Fault where it can't go there now. */
+  async #target(shard: Shard, replica: Replica): Promise<Target | Fault> {
+    if (this.#options.insertQuorum === 'live') await this.#checks.settle(shard.replicas, SETTLE_MS_MAX);
+    const counts = { replicas: shard.replicas.length, live: this.#choice.live(shard) };
+    try {
+      const target = { ...(await this.#servers.of(replica)), ...counts };
+      return (await this.#doubtAlone(target, replica)) ?? target;
+    } catch (error) {
+      if (error instanceof Fault) return error;
+      throw error;
+    }
+  }
+
+  /**
+   * An insert that goes to one replica alone, since the others are down, may be the retry of one that was to
+   * be on more. What the replica says of it counts only if it has all that was inserted before (awaited.ts).
+   * @returns a Fault while it hasn't
+   */
+  async #doubtAlone(target: Target, replica: Replica): Promise<Fault | undefined> {
+    const { insertQuorum, database } = this.#options;
+    if (insertQuorum !== 'live' || target.replicas < 2 || wantedQuorum(this.#options, target) > 1) return;
+    try {
+      const part = await this.#servers.awaits(replica, database);
+      return part === undefined ? undefined : pendingFault(replica, part);
+    } catch (error) {
+      if (error instanceof Fault) return error;
       throw error;
     }
   }
@@ -246,11 +279,12 @@ export class Writer {
     return 'buried';
   }
 
-  #later(batch: SealedBatch, replica: Replica, fault: Fault): Fault {
+  #later(batch: SealedBatch, shard: Shard, replica: Replica, fault: Fault): Fault {
     this.#count(batch, replica, 'later');
     if (this.#stop.signal.aborted) return fault;
     this.#servers.doubt(replica);
-    if (liesWithReplica(fault)) this.#checks.look();
+    if (missesQuorum(fault)) this.#choice.doubt(shard);
+    if (liesWithReplica(fault) || missesQuorum(fault)) this.#checks.look();
     this.#trouble.failed(insertOf(batch, replica), fault);
     return fault;
   }
@@ -281,6 +315,13 @@ function queueOf({ shard }: SealedBatch): string {
 
 function stoppingFault(): Fault {
   return new Fault('stopping', 'here', 'the writer is stopping');
+}
+
+function pendingFault({ host }: Replica, part: string): Fault {
+  const message =
+    `${host} is the only replica that is up, and hasn't got part ${part}, which an insert still waits for: ` +
+    'batches wait until it has it or, once Keeper has noticed who is away, gives it up as lost';
+  return new Fault('quorum_pending', 'here', message);
 }
 
 function withoutAddress({ shard, replicas }: Shard): Fault {

@@ -25,7 +25,6 @@ import { silent } from '../support/services.ts';
 import { COLUMNS, NumberedBlocks, decode } from './rows.ts';
 
 const PACE = {
-  SLUICE_CLICKHOUSE_INSERT_QUORUM: 'auto',
   SLUICE_CLICKHOUSE_WATCH_MS: '500',
   SLUICE_CLICKHOUSE_HEALTH_CHECK_MS: '500',
   SLUICE_CLICKHOUSE_REPLICA_RETURN_MS: '1000',
@@ -41,7 +40,7 @@ const PACE = {
 export interface Pipeline {
   readonly routing: RoleRouting;
   readonly acknowledged: ReadonlySet<number>;
-  /** In the order in which their batches were finished: a quorum has them. */
+  /** In the order in which their batches were finished: every replica that takes part has them. */
   readonly finished: readonly number[];
   /** The highest Id that was ever given out. */
   drawn(): number;

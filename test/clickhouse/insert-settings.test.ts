@@ -3,7 +3,9 @@
  */
 import { beforeAll, describe, expect, test } from 'vitest';
 import { type ServerInfo, close, createClickHouse, probe } from '../../src/clickhouse/client.ts';
-import { insertSettings, lackingForExactlyOnce, quorumSettings, tokenSetting } from '../../src/clickhouse/insert-settings.ts';
+import {
+  type Quorum, insertSettings, lackingForExactlyOnce, quorumSettings, tokenSetting,
+} from '../../src/clickhouse/insert-settings.ts';
 import { silent, useClickHouse } from '../support/services.ts';
 
 const clickhouse = useClickHouse();
@@ -54,24 +56,42 @@ describe('the current server', () => {
 
 describe('quorum', () => {
   const timeouts = { insert_quorum_timeout: 60_000, insert_quorum_parallel: 1 };
-  test.each<[number | 'auto', number, object]>([
-    [0, 3, {}],
-    [1, 3, {}],
-    [2, 3, { insert_quorum: 2, ...timeouts }],
-    // More than there are is the operator's mistake, and the server says so (285).
-    [3, 2, { insert_quorum: 3, ...timeouts }],
-    ['auto', 1, {}],
-    ['auto', 2, { insert_quorum: 2, ...timeouts }],
-    ['auto', 3, { insert_quorum: 2, ...timeouts }],
-    ['auto', 4, { insert_quorum: 3, ...timeouts }],
-    ['auto', 5, { insert_quorum: 3, ...timeouts }],
-  ])('%s of %i replicas', (insertQuorum, replicas, sent) => {
-    expect(quorumSettings(info, { insertQuorum, insertTimeoutMs: 120_000 }, replicas)).toEqual(sent);
+  const bounded = { ...timeouts, insert_quorum_timeout: 15_000 };
+  test.each<[Quorum['insertQuorum'], number, number, object]>([
+    [0, 3, 3, {}],
+    [1, 3, 3, {}],
+    [2, 3, 3, { insert_quorum: 2, ...timeouts }],
+    // Fewer are up, or there are fewer: the server says so (285), and the batch waits.
+    [2, 2, 1, { insert_quorum: 2, ...timeouts }],
+    [3, 2, 2, { insert_quorum: 3, ...timeouts }],
+    ['auto', 1, 1, {}],
+    ['auto', 2, 2, { insert_quorum: 2, ...timeouts }],
+    ['auto', 2, 1, { insert_quorum: 2, ...timeouts }],
+    ['auto', 3, 3, { insert_quorum: 2, ...timeouts }],
+    ['auto', 4, 4, { insert_quorum: 3, ...timeouts }],
+    ['auto', 5, 0, { insert_quorum: 3, ...timeouts }],
+    ['live', 1, 1, {}],
+    ['live', 2, 2, { insert_quorum: 2, ...bounded }],
+    ['live', 2, 1, {}],
+    ['live', 2, 0, {}],
+    ['live', 3, 3, { insert_quorum: 2, ...bounded }],
+    ['live', 3, 2, { insert_quorum: 2, ...bounded }],
+    ['live', 3, 1, {}],
+    ['live', 4, 4, { insert_quorum: 3, ...bounded }],
+    ['live', 4, 2, { insert_quorum: 2, ...bounded }],
+    ['live', 5, 4, { insert_quorum: 3, ...bounded }],
+  ])('%s of %i replicas, %i of them up', (insertQuorum, replicas, live, sent) => {
+    expect(quorumSettings(info, { insertQuorum, insertTimeoutMs: 120_000 }, { replicas, live })).toEqual(sent);
+  });
+
+  test('its time is never more than half of what the insert has', () => {
+    const quorum = { insertQuorum: 'live', insertTimeoutMs: 6_000 } as const;
+    expect(quorumSettings(info, quorum, { replicas: 2, live: 2 })).toMatchObject({ insert_quorum_timeout: 3_000 });
   });
 
   test('a server that takes one at a time is not asked for parallel ones', () => {
     const old = knowing('insert_quorum', 'insert_quorum_timeout');
-    expect(quorumSettings(old, { insertQuorum: 2, insertTimeoutMs: 10_001 }, 2)).toEqual(
+    expect(quorumSettings(old, { insertQuorum: 2, insertTimeoutMs: 10_001 }, { replicas: 2, live: 2 })).toEqual(
       { insert_quorum: 2, insert_quorum_timeout: 5_000 });
   });
 });

@@ -325,7 +325,7 @@ async function insertOne(server: ClickHouse, table: Table): Promise<InsertResult
     insertTimeoutMs: 20_000,
     partitionsPerInsertMax: 10,
   };
-  const target = { server, info: await probe(server), replicas: 1 };
+  const target = { server, info: await probe(server), replicas: 1, live: 1 };
   const chunks = (async function* () {
     yield block;
   })();

@@ -90,6 +90,25 @@ describe('health checks', () => {
     expect(times.reduce((sum, count) => sum + count, 0)).toBeLessThanOrEqual(50);
   });
 
+  test('who needs to know waits for those in doubt, not for others, and not for ever', async () => {
+    const shard = shardOf(2);
+    const gates = [Promise.withResolvers<ReplicaFacts>(), Promise.withResolvers<ReplicaFacts>()];
+    let answer: (replica: Replica) => Promise<ReplicaFacts> = async () => WELL;
+    const { checks, choice, pass, asked } = makeChecks(() => topologyOf(shard), (replica) => answer(replica));
+    await pass(5_000);
+    await checks.settle(shard.replicas, 60_000);
+    expect(asked).toEqual([]);
+    answer = ({ replica }) => gates[replica]?.promise ?? Promise.reject(refused);
+    choice.doubt(shard);
+    await checks.settle(shard.replicas, 1);
+    expect([[...asked].sort(), choice.live(shard)]).toEqual([[hostOf(0), hostOf(1)], 2]);
+    const settled = checks.settle(shard.replicas, 60_000);
+    gates[0]?.resolve(WELL);
+    gates[1]?.reject(refused);
+    await settled;
+    expect([asked.length, choice.live(shard)]).toEqual([2, 1]);
+  });
+
   test('after the end nobody is asked', async () => {
     const topology = topologyOf(shardOf(1));
     const { checks, pass } = makeChecks(() => topology, async () => Promise.reject(refused));

@@ -207,6 +207,51 @@ describe('consistent_hash', () => {
   });
 });
 
+describe('who is live', () => {
+  const fault = new Fault('ECONNREFUSED', 'elsewhere', 'refused');
+
+  test('who is not left out, has failed nothing since, and is not behind', () => {
+    const { choice, shard } = new Fleet({ seed: 18, strategy: 'round_robin', replicas: 3 });
+    const [one, two, three] = shard.replicas as [Replica, Replica, Replica];
+    expect(choice.live(shard)).toBe(3);
+    choice.checked(one, { ...WELL, delaySeconds: 10 });
+    expect(choice.live(shard)).toBe(3);
+    choice.checked(one, { ...WELL, delaySeconds: 11 });
+    choice.checked(two, fault);
+    expect(choice.live(shard)).toBe(1);
+    choice.checked(two, fault);
+    expect(choice.live(shard)).toBe(1);
+    for (const replica of [one, two, three]) choice.checked(replica, WELL);
+    expect(choice.live(shard)).toBe(3);
+  });
+
+  test('a missed quorum has all of them asked, and leaves nobody out', () => {
+    const { choice, shard } = new Fleet({ seed: 19, strategy: 'round_robin', replicas: 2 });
+    const [one, two] = shard.replicas as [Replica, Replica];
+    const inDoubt = () => shard.replicas.map((replica) => [choice.isDoubted(replica), choice.checkInMs(replica) <= 0]);
+    for (const replica of shard.replicas) choice.checked(replica, WELL);
+    expect(inDoubt()).toEqual([[false, false], [false, false]]);
+    choice.doubt(shard);
+    expect([inDoubt(), choice.live(shard)]).toEqual([[[true, true], [true, true]], 2]);
+    choice.checked(one, WELL);
+    choice.checked(two, fault);
+    expect([inDoubt(), choice.live(shard)]).toEqual([[[false, false], [false, false]], 1]);
+  });
+
+  test('one that fails an insert is asked at once, unless it is left out already', () => {
+    const { choice, shard } = new Fleet({ seed: 20, strategy: 'round_robin', replicas: 2 });
+    const [one] = shard.replicas as [Replica, Replica];
+    const fail = () => choice.ended(one, choice.began(one, 1_000), { fault });
+    choice.checked(one, WELL);
+    fail();
+    expect([choice.isDoubted(one), choice.checkInMs(one), choice.live(shard)]).toEqual([true, 0, 1]);
+    choice.checked(one, fault);
+    fail();
+    expect(choice.isDoubted(one)).toBe(false);
+    expect(choice.checkInMs(one)).toBeGreaterThan(0);
+  });
+});
+
 describe('a topology that changes', () => {
   test('a replica that joins gets nothing before its first check, and then a growing part', async () => {
     const { choice, instruments } = new Fleet({ seed: 16, strategy: 'round_robin', replicas: 2 });

@@ -28,7 +28,7 @@ let target: Target;
 
 beforeAll(async () => {
   const server = connect();
-  target = { server, info: await probe(server), replicas: 1 };
+  target = { server, info: await probe(server), replicas: 1, live: 1 };
   await clickhouse.query(`CREATE DATABASE ${DATABASE}`);
   return () => close(server);
 });
@@ -74,7 +74,7 @@ describe('whole', () => {
 
 test('a quorum is asked for, and means nothing to a table without replicas', async () => {
   const batch = makeBatch();
-  const asking = { ...target, replicas: 3 };
+  const asking = { ...target, replicas: 3, live: 3 };
   const options = { ...INSERT_OPTIONS, insertQuorum: 'auto' } as const;
   expect(await insertBatch(asking, options, batch.batch, chunksOf(batch), NEVER_STOPPED)).toEqual({ kind: 'stored' });
   expect(await count()).toEqual({ rows: 400, ids: 400 });

@@ -1,0 +1,125 @@
+/**
+ * Goal: what counts as written is on as many replicas as were asked for, or as are up; a quorum that is
+ * missed loses nothing and stores nothing twice; and with a replica away a shard waits, or goes on alone.
+ */
+import { describe, expect, test } from 'vitest';
+import type { Fault } from '../../src/base/errors.ts';
+import { eventually } from '../support/services.ts';
+import { batchOf, countOn, database, expectOnEach, farm, host, makeWriter, table } from './replicas.ts';
+
+/** That the host is gone is noticed when its session ends. */
+async function noticed(): Promise<void> {
+  const path = `/clickhouse/tables/01/${database}/leader_election`;
+  await eventually('ZooKeeper has noticed it', async () =>
+    (await host(1).query(`SELECT count() FROM system.zookeeper WHERE path = '${path}'`)).trim() === '1');
+}
+
+describe('quorum', () => {
+  test.each([2, 'auto', 'live'] as const)('%s: what counts as written is on both replicas', async (insertQuorum) => {
+    const { persist } = makeWriter({ insertQuorum });
+    for (let batch = 1; batch <= 3; batch += 1) {
+      await persist(batchOf());
+      for (const each of farm.hosts) expect(await countOn(each)).toBe(`${batch * 400}\t${batch * 400}`);
+    }
+  });
+
+  test('one replica away: batches wait for it, and are stored once', async () => {
+    const { writer, source, persist, up } = makeWriter({ insertQuorum: 2 });
+    await persist(batchOf());
+    // Not by SIGTERM: this old version then waits half a minute for its clients to go.
+    await host(2).stop('SIGKILL');
+    await noticed();
+    await eventually('it is left out', async () => (await up()).join() === '1,0');
+    const batch = batchOf();
+    const waiting = source.add(batch);
+    for (let attempt = 0; attempt < 4; attempt += 1) {
+      await expect(writer.write(waiting)).rejects.toMatchObject({ code: 'TOO_FEW_LIVE_REPLICAS', retry: 'here' });
+    }
+    // The shard is short of replicas; the one that says so is well.
+    expect(await up()).toEqual([1, 0]);
+    await host(2).start();
+    expect(await persist(batch)).toBe('written');
+    for (const each of farm.hosts) expect(await countOn(each)).toBe('800\t800');
+  });
+
+  test('missed after the rows were written: nobody says written before it is met', async () => {
+    const { persist, source, lines } = makeWriter({ insertQuorum: 2, insertTimeoutMs: 2_000 });
+    await persist(batchOf());
+    // Killed, it counts as alive until its session ends: the insert starts, and waits for it in vain.
+    source.before = (index) => (index === 0 && host(2).running() ? host(2).stop('SIGKILL') : undefined);
+    const written = persist(batchOf());
+    await eventually('the status is unknown', () => lines.some(({ code }) => code === 'UNKNOWN_STATUS_OF_INSERT'));
+    expect(await countOn(host(1))).toBe('800\t800');
+    expect(source.finished).toHaveLength(1);
+    source.before = () => {};
+    await host(2).start();
+    expect(await written).toBe('written');
+    for (const each of farm.hosts) expect(await countOn(each)).toBe('800\t800');
+  });
+});
+
+describe('a quorum of those that are up', () => {
+  test('one is killed mid-insert: the other goes on alone, and not when the first is back', async () => {
+    const { persist, source, up } = makeWriter({ insertQuorum: 'live', insertTimeoutMs: 4_000 });
+    await persist(batchOf());
+    let killed = false;
+    source.before = async (index) => {
+      if (index !== 20 || killed) return;
+      killed = true;
+      await host(1).stop('SIGKILL');
+    };
+    expect(await persist(batchOf(40))).toBe('written');
+    source.before = () => {};
+    await eventually('it is left out', async () => (await up()).join() === '0,1');
+    const faults: Fault[] = [];
+    for (let batch = 0; batch < 5; batch += 1) await persist(batchOf(), faults);
+    expect(faults).toEqual([]);
+    expect(await countOn(host(2))).toBe('6400\t6400');
+    await host(1).start();
+    await eventually('it is back', async () => (await up()).join() === '1,1');
+    await expectOnEach(6_400);
+    for (let batch = 1; batch <= 3; batch += 1) {
+      await persist(batchOf());
+      const rows = 6_400 + batch * 400;
+      for (const each of farm.hosts) expect(await countOn(each)).toBe(`${rows}\t${rows}`);
+    }
+  });
+
+  test('one is killed, and nobody has noticed: the quorum that is missed says it', async () => {
+    const healthCheckMs = 3_600_000;
+    const { persist, up } = makeWriter({ insertQuorum: 'live', insertTimeoutMs: 4_000, healthCheckMs });
+    await persist(batchOf());
+    await eventually('both were asked', async () => (await up()).join() === '1,1');
+    await host(2).stop('SIGKILL');
+    const faults: Fault[] = [];
+    for (let batch = 0; batch < 3; batch += 1) expect(await persist(batchOf(), faults)).toBe('written');
+    // The first of them only, at either replica.
+    expect(faults.length).toBeLessThanOrEqual(2);
+    expect(await countOn(host(1))).toBe('1600\t1600');
+    await host(2).start();
+    await expectOnEach(1_600);
+  });
+
+  test('the only one that has the rows is gone: the token in Keeper is not taken for them', async () => {
+    const { persist, source, up } = makeWriter({ insertQuorum: 'live', insertTimeoutMs: 4_000 });
+    await eventually('both were asked', async () => (await up()).join() === '1,1');
+    for (const each of farm.hosts) await each.query(`SYSTEM STOP FETCHES ${table()}`);
+    const faults: Fault[] = [];
+    const written = persist(batchOf(), faults);
+    const first = await eventually('one has the rows', async () => {
+      for (const each of farm.hosts) if ((await countOn(each)) === '400\t400') return each;
+      return undefined;
+    });
+    const other = farm.hosts.find((each) => each !== first) ?? first;
+    await first.stop('SIGKILL');
+    await eventually('the other is asked, and not believed', () => faults.some(({ code }) => code === 'quorum_pending'));
+    expect([await countOn(other), source.finished]).toEqual(['0\t0', []]);
+    // It finds that nobody has the part, and gives it up.
+    await other.query(`SYSTEM START FETCHES ${table()}`);
+    expect(await written).toBe('written');
+    expect(await countOn(other)).toBe('400\t400');
+    // The part that was given up is dropped by the replica that has it.
+    await first.start();
+    await expectOnEach(400);
+  });
+});
