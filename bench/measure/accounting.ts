@@ -1,6 +1,7 @@
 /** Asks ClickHouse which items of a run are there: one aggregate query a table, no list of what was sent. */
 import { createLogger } from '../../src/base/log.ts';
-import { type ClickHouse, close, createClickHouse, query, quoteName } from '../../src/clickhouse/client.ts';
+import { type ClickHouse, close, createClickHouse, query } from '../../src/clickhouse/client.ts';
+import { literal, quoteName } from '../../src/clickhouse/quote.ts';
 import { type Signal, signalOf, TABLES, type Table } from '../../src/model/signal.ts';
 import { idsSql, pointsSql, type RowIdentitySql, type Window } from '../identity.ts';
 import type { StoredRequest } from '../send/ledger.ts';
@@ -99,7 +100,7 @@ export class Accounting {
   /** For system tables; on a cluster the data is in the tables that end in _local. */
   #ofTables(signals: readonly Signal[]): string {
     const names = tablesOf(signals).flatMap((table) => [`'${table}'`, `'${table}_local'`]);
-    return `database = '${this.#database.replace(/[\\']/g, '\\$&')}' AND table IN (${names.join(', ')})`;
+    return `database = ${literal(this.#database)} AND table IN (${names.join(', ')})`;
   }
 }
 

@@ -10,6 +10,7 @@ import type { Logger } from '../base/log.ts';
 import { type ClickHouse, close, createClickHouse, query } from '../clickhouse/client.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Instruments } from '../metrics/instruments.ts';
+import { fromSettings } from '../migrate/context.ts';
 import { type HostVerification, driftOf, verificationLines } from '../migrate/difference.ts';
 import { hostsOf } from '../migrate/hosts.ts';
 import { quote } from '../migrate/sql.ts';
@@ -102,19 +103,13 @@ export class DriftWatch {
   /** The hosts that answer; the others are no drift, the topology has told of them. */
   async #verify(discovery: Discovery, open: (url: string) => ClickHouse): Promise<HostVerification[]> {
     const { settings, logger } = this.#options;
-    const { clickhouse, migrations, retention } = settings;
     const { hosts, layout } = hostsOf(discovery, open, settings);
-    await Promise.all(hosts.map(({ server }) => proveSight(server, clickhouse.database)));
+    await Promise.all(hosts.map(({ server }) => proveSight(server, settings.clickhouse.database)));
     return verifyHosts({
       hosts,
       missing: [],
       layout,
-      database: clickhouse.database,
-      retention,
-      outageHoursMax: clickhouse.outageHoursMax,
-      storagePolicy: clickhouse.storagePolicy,
-      migrationsDir: migrations.dir,
-      waitMsMax: migrations.waitMsMax,
+      ...fromSettings(settings),
       // Of who records migrations, which isn't done here.
       version: '',
       logger,

@@ -6,6 +6,7 @@ import { type ClickHouse, close, createClickHouse, parseClickHouseUrl } from '..
 import { loadSettings } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
 import { adoptTables } from '../migrate/adopt.ts';
+import { fromSettings } from '../migrate/context.ts';
 import { driftOf } from '../migrate/difference.ts';
 import { GRANT_ROLES, grantStatements } from '../migrate/grants.ts';
 import { type FoundHosts, hostsOf } from '../migrate/hosts.ts';
@@ -59,7 +60,7 @@ export async function withMigrations<T>(
   logger: Logger,
   body: (context: MigrateContext) => Promise<T>,
 ): Promise<T> {
-  const { clickhouse, migrations, retention } = settings;
+  const { clickhouse, migrations } = settings;
   const opened: ClickHouse[] = [];
   const open = (url: string) => {
     // A statement may take as long as the migrator waits.
@@ -71,12 +72,7 @@ export async function withMigrations<T>(
   try {
     return await body({
       ...(await findHosts(settings, logger, open)),
-      database: clickhouse.database,
-      retention,
-      outageHoursMax: clickhouse.outageHoursMax,
-      storagePolicy: clickhouse.storagePolicy,
-      migrationsDir: migrations.dir,
-      waitMsMax: migrations.waitMsMax,
+      ...fromSettings(settings),
       version,
       logger,
     });

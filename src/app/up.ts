@@ -12,6 +12,7 @@ import { startEmbeddedRedis } from '../embedded/redis.ts';
 import type { EmbeddedService } from '../embedded/service.ts';
 import { EMBEDDED_CLUSTER, startEmbeddedShards } from '../embedded/shards.ts';
 import { adoptTables } from '../migrate/adopt.ts';
+import { HOST_BEHIND } from '../migrate/apply.ts';
 import { adoptionLines } from '../migrate/repair-lines.ts';
 import { type MigrateContext, migrateApply } from '../migrate/run.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -65,10 +66,15 @@ export async function applyMigrations(
   version: string,
   logger: Logger,
 ): Promise<void> {
-  const ours = !isGiven(loaded, 'clickhouse.urls');
   const apply = async (context: MigrateContext) => {
-    if (ours && context.layout.cluster !== undefined) await growShards(context, logger);
-    return migrateApply(context);
+    try {
+      return await migrateApply(context);
+    } catch (error) {
+      const grown = error instanceof Fault && error.code === HOST_BEHIND;
+      if (!grown || isGiven(loaded, 'clickhouse.urls')) throw error;
+      await growShards(context, logger);
+      return migrateApply(context);
+    }
   };
   const reports = await withLockedMigrations(settings, version, logger, { wait: true }, apply);
   for (const { host, applied, ttlChanged } of reports) {

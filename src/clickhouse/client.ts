@@ -176,11 +176,6 @@ export async function close(server: ClickHouse): Promise<void> {
   await server.client.close();
 }
 
-/** A name in backquotes, whatever is inside it. */
-export function quoteName(name: string): string {
-  return `\`${name.replace(/[\\`]/g, '\\$&')}\``;
-}
-
 /**
  * Runs one call with a bound in time. The client's own timeout only watches for an idle socket, and its abort
  * error carries no code: both are known here, so here they get their Fault.

@@ -6,7 +6,8 @@
 import { Fault } from '../base/errors.ts';
 import { type ClickHouse, query } from '../clickhouse/client.ts';
 import { type Takeover, adoptingText } from './adopt-plan.ts';
-import { literal, quote } from './sql.ts';
+import { literal } from '../clickhouse/quote.ts';
+import { quote } from './sql.ts';
 import { fullName, isReplicated } from './state.ts';
 import { tableText } from './write-ddl.ts';
 import { waitFor } from './wait.ts';

@@ -16,12 +16,13 @@ import { type Declared, foldStatements } from './declared.ts';
 import { parseDdl } from './ddl.ts';
 import { ADOPTED, keepsItsOwn } from './diff.ts';
 import { createLedger, recordMigration } from './ledger.ts';
+import { LockLost, guarded } from './lock.ts';
 import { type Migration, ORIGINS } from './migration.ts';
 import { localName, localTableOf } from './placeholders.ts';
 import { type RealState, formatted, readReal } from './real.ts';
 import { renderMigration } from './render.ts';
 import { type HostRepair, type RepairAction, repairHosts } from './repair.ts';
-import { literal } from './sql.ts';
+import { literal } from '../clickhouse/quote.ts';
 import { type TableState, fullName } from './state.ts';
 import { type HostView, survey } from './survey.ts';
 import { tableText } from './write-ddl.ts';
@@ -205,7 +206,7 @@ async function adoptHost(
       const { major } = info.version;
       await takeOver(takeover, { server, major, waitMsMax, dryRun, shared, comment, run });
     } catch (error) {
-      if (!(error instanceof Fault) || error instanceof LostLock) throw error;
+      if (!(error instanceof Fault) || error instanceof LockLost) throw error;
       host.failures.push(error.message);
     }
     const table = fullName(takeover.from);
@@ -216,8 +217,6 @@ async function adoptHost(
   await adoptViews(host, context, dryRun);
 }
 
-class LostLock extends Fault {}
-
 function runner({ view }: AdoptHost, context: MigrateContext, dryRun: boolean, statements: string[]) {
   return async (sql: string): Promise<void> => {
     statements.push(sql);
@@ -226,15 +225,6 @@ function runner({ view }: AdoptHost, context: MigrateContext, dryRun: boolean, s
     await command(view.server, sql, {}, context.waitMsMax);
     context.logger.info({ host: view.name, sql }, 'adopt');
   };
-}
-
-async function guarded({ guard }: MigrateContext): Promise<void> {
-  try {
-    await guard?.();
-  } catch (cause) {
-    if (!(cause instanceof Fault)) throw cause;
-    throw new LostLock(cause.code, cause.retry, cause.message, { cause });
-  }
 }
 
 /** Other hosts of the shard that have the table, in whatever form. */
@@ -324,7 +314,7 @@ async function adoptViews(host: AdoptHost, context: MigrateContext, dryRun: bool
       for (const sql of statements) await run(sql);
       host.actions.push({ table: view, what: 'made anew on the local table', sql: statements });
     } catch (error) {
-      if (!(error instanceof Fault) || error instanceof LostLock) throw error;
+      if (!(error instanceof Fault) || error instanceof LockLost) throw error;
       host.failures.push(error.message);
       return;
     }

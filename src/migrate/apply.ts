@@ -19,6 +19,9 @@ import { type ClusterStep, nameOf, stepsOf } from './steps.ts';
 import { type HostView, type Survey, surveyAloud } from './survey.ts';
 import { waitFor } from './wait.ts';
 
+/** The code of the Fault for a host that lacks what others have: repair's business. */
+export const HOST_BEHIND = 'migrate_behind';
+
 export interface ApplyOptions {
   /** Steps that lose data may run. */
   readonly allowDrops?: boolean;
@@ -83,7 +86,7 @@ function refuse({ refusals, behind }: ClusterPlan): void {
     const hosts = [...refusals].map(([host, words]) => `${host}:\n  ${words.join('\n  ')}`);
     throw new ConfigurationError(`the migrations don't fit what was applied to ${hosts.join('\n')}`);
   }
-  if (behind.size > 0) throw new Fault('migrate_behind', 'here', behindWords(behind));
+  if (behind.size > 0) throw new Fault(HOST_BEHIND, 'here', behindWords(behind));
 }
 
 export function behindWords(behind: ClusterPlan['behind']): string {
@@ -122,7 +125,7 @@ async function recordMissingRows(
       const lacking = await lackingOf(migration, view, views, context);
       if (lacking !== undefined) {
         const words = behindWords(new Map([[view.name, [`${migration.name} (${lacking})`]]]));
-        throw new Fault('migrate_behind', 'here', words);
+        throw new Fault(HOST_BEHIND, 'here', words);
       }
       await context.guard?.();
       await recordMigration(view.server, context.database, migration, 0, context.version);

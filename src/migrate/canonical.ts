@@ -1,4 +1,5 @@
 /** The small forms that servers write differently: types, defaults, codecs, settings, engines. */
+import { literal } from '../clickhouse/quote.ts';
 import type { ColumnDdl, EngineDdl } from './ddl.ts';
 import { canonicalExpression } from './expression.ts';
 import { spell, splitAt, tokenize } from './lexer.ts';
@@ -68,7 +69,7 @@ function sizeOf(type: string): number | undefined {
 export function defaultOf({ default: value, type }: ColumnDdl): string {
   if (value === undefined) return '';
   const form = canonicalExpression(value.expression);
-  const end = `, '${type.replace(/[\\']/g, '\\$&')}')`;
+  const end = `, ${literal(type)})`;
   const isCast = form.startsWith('cast(') && form.endsWith(end);
   return `${value.kind} ${isCast ? form.slice('cast('.length, -end.length) : form}`;
 }

@@ -3,7 +3,7 @@
  * current form, never from old steps. Pure.
  */
 import { expandMacros } from './canonical.ts';
-import { literal } from './sql.ts';
+import { literal } from '../clickhouse/quote.ts';
 import { type TableState, fullName, isReplicated } from './state.ts';
 import type { RealTable } from './real.ts';
 import type { Verified } from './verify.ts';

@@ -27,6 +27,18 @@ export interface MissingHost {
   readonly why: string;
 }
 
+/** What the settings say of the tables and of the migrator, the same for whoever looks. */
+export function fromSettings({ clickhouse, migrations, retention }: Settings) {
+  return {
+    database: clickhouse.database,
+    retention,
+    outageHoursMax: clickhouse.outageHoursMax,
+    storagePolicy: clickhouse.storagePolicy,
+    migrationsDir: migrations.dir,
+    waitMsMax: migrations.waitMsMax,
+  } satisfies Partial<MigrateContext>;
+}
+
 export interface MigrateContext {
   /** Shard by shard, replica by replica. One, with shard and replica 0, for a single server. */
   readonly hosts: readonly MigrateHost[];

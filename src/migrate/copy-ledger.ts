@@ -2,7 +2,8 @@
 import type { ClickHouse } from '../clickhouse/client.ts';
 import { type HostLedger, LEDGER_TABLE, type LedgerEntry, createLedger } from './ledger.ts';
 import type { Run } from './replica.ts';
-import { literal, quote } from './sql.ts';
+import { literal } from '../clickhouse/quote.ts';
+import { quote } from './sql.ts';
 
 /** What the first ledger has and the second one hasn't. Pure. */
 export function missingEntries(from: HostLedger, to: HostLedger): readonly LedgerEntry[] {

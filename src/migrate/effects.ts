@@ -15,7 +15,7 @@ import {
   parseDdl,
 } from './ddl.ts';
 import { type RealName, mutationsOf, ownMutations } from './mutations.ts';
-import { literal } from './sql.ts';
+import { literal } from '../clickhouse/quote.ts';
 import type { HostView } from './survey.ts';
 
 export interface Facts {

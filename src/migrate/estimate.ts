@@ -2,7 +2,7 @@
 import { type ClickHouse, query } from '../clickhouse/client.ts';
 import { parseDdl } from './ddl.ts';
 import type { RealName } from './mutations.ts';
-import { literal } from './sql.ts';
+import { literal } from '../clickhouse/quote.ts';
 
 /**
  * The columns where a statement names all that it touches, else the whole table (a mutation writes parts

@@ -5,7 +5,8 @@
  */
 import { type ClickHouse, command, query } from '../clickhouse/client.ts';
 import { type Migration, ORIGINS, type Origin } from './migration.ts';
-import { literal, quote } from './sql.ts';
+import { literal } from '../clickhouse/quote.ts';
+import { quote } from './sql.ts';
 
 export const LEDGER_TABLE = 'sluice_migrations';
 

@@ -3,6 +3,8 @@
  * again. Enough for telling statements apart and comparing them; what isn't SQL becomes tokens as well, never
  * an error.
  */
+import { literal, quoteName } from '../clickhouse/quote.ts';
+import { IDENTIFIER } from './sql.ts';
 
 /**
  * `name` is one in backquotes or double quotes, `word` one without: a word may be a keyword. `operator` is
@@ -66,16 +68,15 @@ function meaningOf(kind: TokenKind, text: string): string {
 
 const ESCAPES: Readonly<Record<string, string>> = { n: '\n', t: '\t', r: '\r', 0: '\0', b: '\b', f: '\f' };
 
-const PLAIN_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 /** Words that mean something else without quotes. */
 const RESERVED = new Set(['INDEX', 'CONSTRAINT', 'PROJECTION', 'PRIMARY', 'AS', 'FROM', 'SELECT', 'NULL']);
 
 /** A token as SQL: names in backquotes only where they need them, strings in single quotes. */
 export function tokenText({ kind, value }: Token): string {
-  if (kind === 'string') return `'${value.replace(/[\\']/g, '\\$&').replaceAll('\n', '\\n')}'`;
+  if (kind === 'string') return literal(value).replaceAll('\n', '\\n');
   if (kind !== 'name') return value;
-  const plain = PLAIN_NAME.test(value) && !RESERVED.has(value.toUpperCase());
-  return plain ? value : `\`${value.replace(/[\\`]/g, '\\$&')}\``;
+  const plain = IDENTIFIER.test(value) && !RESERVED.has(value.toUpperCase());
+  return plain ? value : quoteName(value);
 }
 
 /** Tokens as one line of SQL, the same for every way of writing blanks, comments and quotes. */

@@ -14,6 +14,7 @@ import type { Logger } from '../base/log.ts';
 import { type RedisSettings, parseRedisUrl } from '../redis/connection.ts';
 import { LeanConnection } from '../redis/lean.ts';
 import { Script } from '../redis/scripts.ts';
+import type { MigrateContext } from './context.ts';
 
 /**
  * Takes the lock if it is free. KEYS: 1 lock, 2 counter of the fencing numbers. ARGV: 1 token, 2 owner,
@@ -47,6 +48,22 @@ export const LOCK_LOST = 'migrate_lock_lost';
 
 /** Redis can't be used for the lock; nobody holds it because of that. */
 export class LockUnavailable extends ConfigurationError {}
+
+/** Of repair and adopt, which go on after other faults: this one ends everything, whatever is being tried. */
+export class LockLost extends Fault {}
+
+/**
+ * Asks the guard of a context before a statement that changes something.
+ * @throws LockLost with the words of whatever the guard rejects with
+ */
+export async function guarded({ guard }: Pick<MigrateContext, 'guard'>): Promise<void> {
+  try {
+    await guard?.();
+  } catch (cause) {
+    if (!(cause instanceof Fault)) throw cause;
+    throw new LockLost(cause.code, cause.retry, cause.message, { cause });
+  }
+}
 
 export interface LockOptions {
   readonly redis: RedisSettings;

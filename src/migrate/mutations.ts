@@ -4,7 +4,7 @@
  * begun a second time.
  */
 import { type ClickHouse, query } from '../clickhouse/client.ts';
-import { literal } from './sql.ts';
+import { literal } from '../clickhouse/quote.ts';
 
 /** A table by its full name, without quotes. */
 export interface RealName {

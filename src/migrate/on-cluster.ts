@@ -13,7 +13,7 @@ import { Fault } from '../base/errors.ts';
 import { type ClickHouse, command, query } from '../clickhouse/client.ts';
 import type { MigrateContext } from './context.ts';
 import { bareSql } from './mutations.ts';
-import { literal } from './sql.ts';
+import { literal } from '../clickhouse/quote.ts';
 import type { HostView } from './survey.ts';
 import { waitFor } from './wait.ts';
 

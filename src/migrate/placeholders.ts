@@ -3,7 +3,8 @@
  * server make of it. Pure. The list here is the list in docs/migrations.md.
  */
 import { SIGNALS, type Signal } from '../model/signal.ts';
-import { IDENTIFIER, literal, quote } from './sql.ts';
+import { literal } from '../clickhouse/quote.ts';
+import { IDENTIFIER, quote } from './sql.ts';
 
 /** All that the rendering of a statement depends on. */
 export interface RenderContext {

@@ -4,7 +4,7 @@
  */
 import { type ClickHouse, query } from '../clickhouse/client.ts';
 import { parseDdl } from './ddl.ts';
-import { literal } from './sql.ts';
+import { literal } from '../clickhouse/quote.ts';
 import { type TableState, fullName, stateOf } from './state.ts';
 
 export interface RealTable extends TableState {

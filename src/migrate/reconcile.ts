@@ -19,7 +19,8 @@ import {
   localTableOf,
   ttlOf,
 } from './placeholders.ts';
-import { literal, settingsIn } from './sql.ts';
+import { literal } from '../clickhouse/quote.ts';
+import { settingsIn } from './sql.ts';
 import { TTL_SETTINGS, compareTtl } from './ttl.ts';
 
 export interface ReconcileChange {

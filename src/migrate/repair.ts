@@ -12,6 +12,7 @@ import { type Clone, cloneFor, isRefusal } from './clone.ts';
 import type { MigrateContext } from './context.ts';
 import { copyLedger, missingEntries } from './copy-ledger.ts';
 import type { Difference, Remedy } from './difference.ts';
+import { LockLost, guarded } from './lock.ts';
 import { type Run, isKnownReplica, isStuckEmpty, reattach, revive, waitForParts } from './replica.ts';
 import { quote } from './sql.ts';
 import { type TableState, fullName, isReplicated } from './state.ts';
@@ -105,21 +106,6 @@ function refuseDisagreement({ faults = [] }: MigrateContext): void {
   );
 }
 
-/** A lost lock ends everything, whatever is being tried. */
-class LockLost extends Error {
-  constructor(cause: unknown) {
-    super('the lock was lost', { cause });
-  }
-}
-
-async function guarded({ guard }: MigrateContext): Promise<void> {
-  try {
-    await guard?.();
-  } catch (error) {
-    throw new LockLost(error);
-  }
-}
-
 async function repairHost(host: Verified, work: Work): Promise<HostWork> {
   const own: HostWork = { host, actions: [], failures: [] };
   await createDatabases(own, work);
@@ -137,8 +123,7 @@ async function attempt(own: HostWork, what: string, body: () => Promise<void>): 
     await body();
     return true;
   } catch (error) {
-    if (error instanceof LockLost) throw error.cause;
-    if (!(error instanceof Fault)) throw error;
+    if (!(error instanceof Fault) || error instanceof LockLost) throw error;
     own.failures.push(`${what}: ${error.message}`);
     return false;
   }

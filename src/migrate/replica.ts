@@ -5,7 +5,7 @@
 import { Fault } from '../base/errors.ts';
 import { type ClickHouse, query } from '../clickhouse/client.ts';
 import type { Clone } from './clone.ts';
-import { literal } from './sql.ts';
+import { literal } from '../clickhouse/quote.ts';
 import { fullName } from './state.ts';
 import { tableText } from './write-ddl.ts';
 import { waitFor } from './wait.ts';

@@ -1,5 +1,6 @@
 /** From data back to SQL: definitions of columns, indices and tables. Pure. */
-import { literal, quote } from './sql.ts';
+import { literal, quoteName } from '../clickhouse/quote.ts';
+import { quote } from './sql.ts';
 import type { ColumnDdl, EngineDdl, IndexDdl, RuleDdl } from './ddl.ts';
 import type { TableState } from './state.ts';
 
@@ -16,7 +17,7 @@ export function tableText({
 /** `name Type DEFAULT … CODEC(…)` as CREATE and ADD COLUMN take it. */
 export function columnText(column: ColumnDdl): string {
   const { name, type, default: value, codec, comment, ttl } = column;
-  const parts = [`\`${name.replace(/[\\`]/g, '\\$&')}\``, type];
+  const parts = [quoteName(name), type];
   if (value !== undefined) parts.push(value.kind, value.expression);
   if (comment !== undefined && comment !== '') parts.push('COMMENT', literal(comment));
   if (codec !== undefined) parts.push(`CODEC(${codec})`);

@@ -5,6 +5,7 @@
  */
 import { Fault } from '../base/errors.ts';
 import { type ClickHouse, type ServerInfo, query } from '../clickhouse/client.ts';
+import { literal } from '../clickhouse/quote.ts';
 import type { ReplicaFacts } from './health.ts';
 
 /** What it may take before the server counts as not answering. */
@@ -68,8 +69,4 @@ async function answerOf(server: ClickHouse, sql: string): Promise<Answer | undef
 
 function figure(value: string | number | null | undefined): number | undefined {
   return value === undefined || value === null || !Number.isFinite(Number(value)) ? undefined : Number(value);
-}
-
-function literal(text: string): string {
-  return `'${text.replace(/[\\']/g, '\\$&')}'`;
 }

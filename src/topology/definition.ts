@@ -2,6 +2,7 @@
  * What a host believes a cluster to be: its rows of system.clusters, as data, and how two beliefs differ.
  * Pure. Numbers of shards and replicas count from 1 here, as in system.clusters.
  */
+import { showAddress } from '../config/kinds.ts';
 
 /** A replica as a cluster's definition names it. */
 export interface Member {
@@ -58,7 +59,7 @@ export function definitionOf(rows: readonly ClusterRow[], cluster: string): Defi
 
 /** `host:port` as SLUICE_CLICKHOUSE_ADDRESSES wants it. */
 export function nameOf({ host, port }: Pick<Member, 'host' | 'port'>): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+  return showAddress({ host, port });
 }
 
 /** The members of each shard, by position. */
@@ -117,6 +118,6 @@ export function placeOf({ shardNum, replicaNum }: Member): string {
 }
 
 /** What one version doesn't tell is no difference. */
-function differ(one: boolean | undefined, other: boolean | undefined): boolean {
+export function differ<T>(one: T | undefined, other: T | undefined): boolean {
   return one !== undefined && other !== undefined && one !== other;
 }

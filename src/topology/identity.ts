@@ -6,7 +6,8 @@
  */
 import type { Fault } from '../base/errors.ts';
 import { type ClickHouse, query } from '../clickhouse/client.ts';
-import { type Member, nameOf } from './definition.ts';
+import { literal } from '../clickhouse/quote.ts';
+import { type Member, differ, nameOf } from './definition.ts';
 
 export interface ServerIdentity {
   readonly hostName: string;
@@ -102,12 +103,4 @@ interface IdentityRow {
   readonly path: string;
   readonly uuid?: string;
   readonly port?: number;
-}
-
-function differ<T>(one: T | undefined, other: T | undefined): boolean {
-  return one !== undefined && other !== undefined && one !== other;
-}
-
-function literal(text: string): string {
-  return `'${text.replace(/[\\']/g, '\\$&')}'`;
 }

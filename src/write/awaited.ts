@@ -9,6 +9,7 @@
  * (ClickHouse: ReplicatedMergeTreeSink, StorageReplicatedMergeTree::executeFetch.)
  */
 import { type ClickHouse, type ServerInfo, query } from '../clickhouse/client.ts';
+import { literal } from '../clickhouse/quote.ts';
 
 interface ReplicatedTable {
   readonly zookeeper_path: string;
@@ -73,8 +74,4 @@ function has(entry: string, replica: string): boolean {
 
 function partOf(entry: string): string | undefined {
   return /^part_name: (.+)$/m.exec(entry)?.[1];
-}
-
-function literal(text: string): string {
-  return `'${text.replace(/[\\']/g, '\\$&')}'`;
 }

@@ -7,7 +7,8 @@
 import { Readable } from 'node:stream';
 import type { ClickHouseSettings } from '@clickhouse/client';
 import { Fault } from '../base/errors.ts';
-import { type ClickHouse, type ServerInfo, bounded, quoteName } from '../clickhouse/client.ts';
+import { type ClickHouse, type ServerInfo, bounded } from '../clickhouse/client.ts';
+import { quoteName } from '../clickhouse/quote.ts';
 import { classify } from '../clickhouse/codes.ts';
 import {
   type Quorum,

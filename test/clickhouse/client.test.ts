@@ -9,10 +9,8 @@ import { pino } from 'pino';
 import { afterEach, describe, expect, test } from 'vitest';
 import { ConfigurationError, Fault } from '../../src/base/errors.ts';
 import type { Logger } from '../../src/base/log.ts';
-import {
-  type ClickHouse, bounded, close, command, createClickHouse, parseClickHouseUrl, parseVersion, probe, query,
-  quoteName,
-} from '../../src/clickhouse/client.ts';
+import { type ClickHouse, bounded, close, command, createClickHouse, parseClickHouseUrl, parseVersion, probe, query } from '../../src/clickhouse/client.ts';
+import { quoteName } from '../../src/clickhouse/quote.ts';
 import { freePort, silent, useClickHouse } from '../support/services.ts';
 
 const PASSWORD = 'p@ss:w/rd%&?#';
