@@ -5,7 +5,7 @@
  */
 import type { AlterCommand, Position } from './alter.ts';
 import { type ColumnDdl, type Ddl, type TableName, parseDdl } from './ddl.ts';
-import { type TableState, flattened, fullName, stateOf } from './state.ts';
+import { type TableState, flattened, fullName, realName, stateOf } from './state.ts';
 
 export interface Declared {
   /** By `database.table`, in the order in which they are made. */
@@ -77,10 +77,6 @@ class Fold {
       if (moved) this.tables.set(keyOf(to), { ...moved, ...realName(to) });
     }
   }
-}
-
-function realName({ database = 'default', table }: TableName): { database: string; table: string } {
-  return { database, table };
 }
 
 function keyOf(name: TableName): string {

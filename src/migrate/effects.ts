@@ -14,7 +14,8 @@ import {
   type TableName,
   parseDdl,
 } from './ddl.ts';
-import { type RealName, mutationsOf, ownMutations } from './mutations.ts';
+import { mutationsOf, ownMutations } from './mutations.ts';
+import { type RealName, fullName, realName } from './state.ts';
 import { literal } from '../clickhouse/quote.ts';
 import type { HostView } from './survey.ts';
 
@@ -84,7 +85,7 @@ async function factsNow(view: HostView, sql: string, later: readonly string[]): 
     case 'drop': {
       const table = realName(ddl.name);
       const gone = (await readTable(view.server, table)) === undefined;
-      const why = gone ? 'it is not there' : `${shown(table)} is there`;
+      const why = gone ? 'it is not there' : `${fullName(table)} is there`;
       return { ...base, table, state: gone ? 'done' : 'missing', why };
     }
     case 'rename':
@@ -106,13 +107,13 @@ type Found = Pick<Facts, 'state' | 'why' | 'table'> & Partial<Facts>;
 async function createdFacts(server: ClickHouse, ddl: CreateTable | CreateView, sql: string): Promise<Found> {
   const table = realName(ddl.name);
   const real = await readTable(server, table);
-  if (real === undefined) return { table, state: 'missing', why: `${shown(table)} is not there` };
+  if (real === undefined) return { table, state: 'missing', why: `${fullName(table)} is not there` };
   const found = { table, text: real.text };
   if (/^\s*CREATE\s+OR\s+REPLACE\b/i.test(sql))
     return { ...found, state: 'unknown', why: 'it replaces what is there' };
   const clash = clashOf(ddl, real.engine);
-  if (clash !== undefined) return { ...found, state: 'conflict', why: `${shown(table)} ${clash}` };
-  return { ...found, state: 'done', why: `${shown(table)} is there` };
+  if (clash !== undefined) return { ...found, state: 'conflict', why: `${fullName(table)} ${clash}` };
+  return { ...found, state: 'done', why: `${fullName(table)} is there` };
 }
 
 /** What is there under the name is of another kind: the statement would leave it as it is without a word. */
@@ -141,15 +142,15 @@ async function renamedState(
   server: ClickHouse,
   pairs: readonly { readonly from: TableName; readonly to: TableName }[],
 ): Promise<Pick<Facts, 'state' | 'why'>> {
-  const targets = pairs.map(({ to }) => shown(realName(to)));
+  const targets = pairs.map(({ to }) => fullName(realName(to)));
   for (const { from, to } of pairs) {
     if ((await readTable(server, realName(to))) === undefined) {
-      return { state: 'missing', why: `${shown(realName(to))} is not there` };
+      return { state: 'missing', why: `${fullName(realName(to))} is not there` };
     }
     // In a chain (a to old, new to a) a name is both.
-    const stays = targets.includes(shown(realName(from)));
+    const stays = targets.includes(fullName(realName(from)));
     if (!stays && (await readTable(server, realName(from))) !== undefined) {
-      return { state: 'missing', why: `${shown(realName(from))} is there` };
+      return { state: 'missing', why: `${fullName(realName(from))} is there` };
     }
   }
   return { state: 'done', why: `${targets.join(', ')} is there` };
@@ -158,7 +159,7 @@ async function renamedState(
 /** Whether a statement gives a table another name: what was done to it before lies under that name. */
 function renames(sql: string, table: RealName): boolean {
   const ddl = parseDdl(sql);
-  return ddl.kind === 'rename' && ddl.pairs.some(({ from }) => shown(realName(from)) === shown(table));
+  return ddl.kind === 'rename' && ddl.pairs.some(({ from }) => fullName(realName(from)) === fullName(table));
 }
 
 /** Settings, a comment and a view's query are each replica's own, all else of a table lies in Keeper. */
@@ -181,7 +182,7 @@ async function alteredFacts(
     readTable(view.server, table),
     mutates ? mutationsOf(view.server, table) : [],
   ]);
-  if (real === undefined) return { table, mutates, state: 'missing', why: `${shown(table)} is not there` };
+  if (real === undefined) return { table, mutates, state: 'missing', why: `${fullName(table)} is not there` };
   const travels =
     sharesMetadata(real.engine) && !ddl.commands.every(({ kind }) => OWN_OF_REPLICA.includes(kind));
   const mutationsBefore = mutations.map(({ id }) => id);
@@ -202,7 +203,7 @@ async function alteredFacts(
 
 function commandsOn(table: RealName, sql: string): readonly AlterCommand[] {
   const ddl = parseDdl(sql);
-  return ddl.kind === 'alter' && shown(realName(ddl.name)) === shown(table) ? ddl.commands : [];
+  return ddl.kind === 'alter' && fullName(realName(ddl.name)) === fullName(table) ? ddl.commands : [];
 }
 
 function bodyIn(text: string): TableBody | undefined {
@@ -238,19 +239,11 @@ async function typeName(server: ClickHouse, type: string): Promise<string> {
   return rows[0]?.name ?? type;
 }
 
-async function readTable(server: ClickHouse, { database, name }: RealName): Promise<RealTable | undefined> {
+async function readTable(server: ClickHouse, { database, table }: RealName): Promise<RealTable | undefined> {
   const rows = await query<RealTable>(
     server,
     `SELECT name, engine, create_table_query AS text FROM system.tables
-WHERE database = ${literal(database)} AND name = ${literal(name)}`,
+WHERE database = ${literal(database)} AND name = ${literal(table)}`,
   );
   return rows[0];
-}
-
-function realName({ database, table }: TableName): RealName {
-  return { database: database ?? 'default', name: table };
-}
-
-function shown({ database, name }: RealName): string {
-  return `${database}.${name}`;
 }

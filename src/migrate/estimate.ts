@@ -1,17 +1,20 @@
 /** How many bytes on a host's disk a step is about that rewrites or drops data: an upper bound. */
 import { type ClickHouse, query } from '../clickhouse/client.ts';
-import { parseDdl } from './ddl.ts';
-import type { RealName } from './mutations.ts';
 import { literal } from '../clickhouse/quote.ts';
+import { parseDdl } from './ddl.ts';
+import type { RealName } from './state.ts';
 
 /**
  * The columns where a statement names all that it touches, else the whole table (a mutation writes parts
  * anew, and compact parts as a whole). Changes nothing.
  * @throws Fault
  */
-export async function bytesTouched(server: ClickHouse, sql: string, table: RealName): Promise<number> {
-  const { database, name } = table;
-  const of = `database = ${literal(database)} AND table = ${literal(name)}`;
+export async function bytesTouched(
+  server: ClickHouse,
+  sql: string,
+  { database, table }: RealName,
+): Promise<number> {
+  const of = `database = ${literal(database)} AND table = ${literal(table)}`;
   const columns = columnsOf(sql);
   const text =
     columns.length > 0

@@ -5,12 +5,7 @@
  */
 import { type ClickHouse, query } from '../clickhouse/client.ts';
 import { literal } from '../clickhouse/quote.ts';
-
-/** A table by its full name, without quotes. */
-export interface RealName {
-  readonly database: string;
-  readonly name: string;
-}
+import type { RealName } from './state.ts';
 
 export interface Mutation {
   readonly id: string;
@@ -32,11 +27,11 @@ interface Row {
 }
 
 /** All that the host knows of for a table, finished ones too. @throws Fault */
-export async function mutationsOf(server: ClickHouse, { database, name }: RealName): Promise<Mutation[]> {
+export async function mutationsOf(server: ClickHouse, { database, table }: RealName): Promise<Mutation[]> {
   const rows = await query<Row>(
     server,
     `SELECT *, toUInt32(create_time) AS created_s FROM system.mutations
-WHERE database = ${literal(database)} AND table = ${literal(name)}`,
+WHERE database = ${literal(database)} AND table = ${literal(table)}`,
   );
   return rows.map((row) => ({
     id: row.mutation_id,

@@ -19,7 +19,18 @@ export interface TableState extends Omit<TableBody, 'engine'> {
   readonly materialized: boolean;
 }
 
-export function fullName({ database, table }: { readonly database: string; readonly table: string }): string {
+/** A table by its full name, without quotes. */
+export interface RealName {
+  readonly database: string;
+  readonly table: string;
+}
+
+/** The table that a statement means. */
+export function realName({ database = 'default', table }: TableName): RealName {
+  return { database, table };
+}
+
+export function fullName({ database, table }: RealName): string {
   return `${database}.${table}`;
 }
 
