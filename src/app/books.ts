@@ -57,7 +57,7 @@ export class Books {
   async refresh(): Promise<void> {
     const now = performance.now();
     const count = this.#shards();
-    if (count === 0 || now - this.#readAtMs < FRESH_MS || !this.#store.connection.ready) return;
+    if (count === 0 || now - this.#readAtMs < FRESH_MS || !this.#store.redis.ready) return;
     this.#readAtMs = now;
     try {
       const shards = Array.from({ length: count }, (_, shard) => this.#store.counts(shard));

@@ -34,7 +34,7 @@ export async function awaitRedis(
     await waitFor(store, `${host}:${port}: ${error.message}`, logger, stopped);
   }
   if (stopped()) return undefined;
-  const facts = await inspectRedis(store.connection);
+  const facts = await inspectRedis(store.redis);
   for (const { level, message } of judgeRedis(facts, settings.durability)) {
     if (level === 'refuse') throw new ConfigurationError(message);
     logger.warn(message);
@@ -49,7 +49,7 @@ async function waitFor(
   stopped: () => boolean,
 ): Promise<void> {
   let saidAt = Number.NEGATIVE_INFINITY;
-  while (!store.connection.ready && !stopped()) {
+  while (!store.redis.ready && !stopped()) {
     if (performance.now() - saidAt > SAY_EVERY_MS) {
       logger.warn({ reason: why }, 'waiting for Redis (SLUICE_REDIS_URL)');
       saidAt = performance.now();

@@ -112,7 +112,7 @@ function createParts(role: Role, context: RoleContext): Parts {
     drift.start();
   }
   const routing = new RoleRouting({
-    store: new RoutingStore(store.connection),
+    store: new RoutingStore(store.redis),
     ...settings.clickhouse,
     look,
     publishes,
@@ -160,7 +160,7 @@ async function startAdmin(context: RoleContext, parts: Parts): Promise<number> {
 
 function checkReady({ lifecycle }: RoleContext, { store, routing, books }: Parts): Check[] {
   const draining = lifecycle.stopping;
-  const connected = store.connection.ready;
+  const connected = store.redis.ready;
   const full = books.queueBytes >= books.bytesMax;
   return [
     { name: 'draining', ok: !draining, figure: String(draining), limit: 'false' },

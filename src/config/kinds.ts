@@ -105,6 +105,27 @@ export function string(wanted: string, pattern = /^/): Kind<string> {
   return { schema: z.preprocess(text, z.string().regex(pattern)), wanted, show: (value) => value };
 }
 
+/** Never shown. */
+export const secret: Kind<string> = {
+  schema: z.preprocess(text, z.string()),
+  wanted: 'a text',
+  show: (value) => (value === '' ? '' : '***'),
+};
+
+/** `name=seconds`, separated by commas, or a mapping in the file. */
+export const windows: Kind<ReadonlyMap<string, number>> = {
+  schema: z
+    .preprocess(
+      (value) => (typeof value === 'string' ? pairsOf(value) : value),
+      z.record(z.string().min(1), integer(0, 86_400).schema),
+    )
+    .transform((pairs): ReadonlyMap<string, number> => new Map(Object.entries(pairs))),
+  wanted:
+    'name=seconds, several separated by commas, with seconds from 0 to 86400, ' +
+    'for example batch-jobs=3600',
+  show: (value) => [...value].map(([name, seconds]) => `${name}=${seconds}`).join(','),
+};
+
 function isUrlOf(protocols: readonly string[], value: string): boolean {
   const url = URL.parse(value);
   return url !== null && protocols.includes(url.protocol) && url.hostname !== '';
@@ -151,7 +172,9 @@ function pairsOf(text: string): Record<string, string> {
 }
 
 export const redisUrl: Kind<string> = {
-  schema: z.preprocess(text, z.string().regex(/^(redis|rediss|redis\+sentinel|redis\+cluster):\/\/[^/\s]+/)),
-  wanted: 'redis://, rediss://, redis+sentinel://h1:26379,h2:26379/name or redis+cluster://h1:6379,h2:6379',
+  schema: z.preprocess(text, z.string().regex(/^rediss?(\+sentinel|\+cluster)?:\/\/[^/\s]+/)),
+  wanted:
+    'redis://, redis+sentinel://h1:26379,h2:26379/name or redis+cluster://h1:6379,h2:6379; ' +
+    'with TLS rediss://, rediss+sentinel:// or rediss+cluster://',
   show: hidePassword,
 };

@@ -40,6 +40,21 @@ export interface Settings {
   readonly redis: {
     readonly url: string;
     readonly durability: Durability;
+    /** Of `replicated`: replicas that must have an append before it is acknowledged. */
+    readonly replicas: number;
+    /** How long they are waited for. */
+    readonly replicaWaitMs: number;
+    /** What becomes of a request that too few replicas have in time. */
+    readonly whenReplicasMissing: 'refuse' | 'warn';
+    /** Empty: none. */
+    readonly sentinelUsername: string;
+    readonly sentinelPassword: string;
+    /** `auto`: as the scheme of the URL says for Redis itself. */
+    readonly sentinelTls: 'auto' | 'on' | 'off';
+    /** PEM files; empty: the system's authorities, no certificate of our own. */
+    readonly tlsCaFile: string;
+    readonly tlsCertFile: string;
+    readonly tlsKeyFile: string;
     /** How long an answer of Redis is waited for before the connection counts as broken. */
     readonly timeoutMs: number;
   };
@@ -85,11 +100,43 @@ export interface Settings {
   readonly queue: {
     /** `auto` is 80 % of Redis' maxmemory, or 1 GiB where none is set. */
     readonly bytesMax: number | 'auto';
+    /** Of each shard: written batches that can still be asked for. */
+    readonly trailBatchesMax: number;
+  };
+  /** How repeated requests are recognised. */
+  readonly resend: {
+    /** How long a request is remembered; `auto` is by traffic, 0 not at all. */
+    readonly windowSeconds: number | 'auto';
+    readonly quietSeconds: number;
+    readonly busySeconds: number;
+    readonly fastSeconds: number;
+    /** Of all gateways together: from here on the window is `busySeconds`… */
+    readonly busyRequestsPerSecond: number;
+    /** …and from here on `fastSeconds`. */
+    readonly fastRequestsPerSecond: number;
+    /** Windows of single sources, seconds by name; 0 is none. */
+    readonly sources: ReadonlyMap<string, number>;
+    /** The header that names a request's source, in lower case. */
+    readonly sourceHeader: string;
+    readonly cacheEntriesMin: number;
+    readonly cacheEntriesMax: number;
+    /** Requests that Redis remembers, of each shard; what comes on top is stored and not remembered. */
+    readonly requestsMax: number;
+  };
+  readonly deadLetters: {
+    /** Of each shard. */
+    readonly bytesMax: number;
+    /** What happens to a further one: its batch waits, or it or the oldest ones are discarded. */
+    readonly whenFull: 'wait' | 'drop_new' | 'drop_oldest';
   };
   readonly write: {
     readonly insertsInFlightMax: number;
     readonly retryMsMin: number;
     readonly retryMsMax: number;
+    /** Batches that were sealed longer ago are backlog. */
+    readonly backlogMs: number;
+    /** While there is backlog, every so many inserts the newest batch has its turn; 0 is never. */
+    readonly freshEvery: number;
     /** How often sealed batches without a job are looked for. */
     readonly sweepMs: number;
   };

@@ -12,7 +12,7 @@ import { nowMs, sleep, tickMs } from '../base/clock.ts';
 import { ConfigurationError, Fault, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { type RedisSettings, parseRedisUrl } from '../redis/connection.ts';
-import { LeanConnection } from '../redis/lean.ts';
+import { RedisClient } from '../redis/client.ts';
 import { Script } from '../redis/scripts.ts';
 import type { MigrateContext } from './context.ts';
 
@@ -103,7 +103,7 @@ export class MigrationLock {
   /** Higher than that of every migrator that held the lock before. */
   readonly fence: number;
   readonly #options: LockOptions;
-  readonly #redis: LeanConnection;
+  readonly #redis: RedisClient;
   readonly #token: string;
   readonly #timer: NodeJS.Timeout;
   /** On the monotonic clock: until then nobody else can have it. */
@@ -113,7 +113,7 @@ export class MigrationLock {
 
   private constructor(
     options: LockOptions,
-    redis: LeanConnection,
+    redis: RedisClient,
     taken: { readonly fence: number; readonly token: string; readonly sinceMs: number },
   ) {
     this.#options = options;
@@ -191,9 +191,9 @@ export class MigrationLock {
   }
 }
 
-async function connect({ redis, logger }: LockOptions): Promise<LeanConnection> {
+async function connect({ redis, logger }: LockOptions): Promise<RedisClient> {
   const endpoint = parseRedisUrl(redis.url);
-  const connection = new LeanConnection({ endpoint, timeoutMs: redis.timeoutMs, logger });
+  const connection = new RedisClient({ redis, logger });
   try {
     await connection.connect();
     return connection;
@@ -217,7 +217,7 @@ interface Taken {
   readonly sinceMs: number;
 }
 
-async function take<T>(options: LockOptions, redis: LeanConnection, finish: (taken: Taken) => T): Promise<T> {
+async function take<T>(options: LockOptions, redis: RedisClient, finish: (taken: Taken) => T): Promise<T> {
   const { lockMs, waitMsMax, version, logger } = options;
   const key = lockKey(options);
   // The braces put both keys into one slot of a Redis cluster.
@@ -241,7 +241,7 @@ async function take<T>(options: LockOptions, redis: LeanConnection, finish: (tak
   }
 }
 
-async function ask(redis: LeanConnection, keys: string[], args: string[]): Promise<number | string> {
+async function ask(redis: RedisClient, keys: string[], args: string[]): Promise<number | string> {
   try {
     const answer = await ACQUIRE.run(redis, keys, args);
     return typeof answer === 'number' ? answer : String(answer);

@@ -35,3 +35,22 @@ export interface SealedBatch {
   /** When its newest fragment was acknowledged, by Redis' clock, ms since 1970. */
   readonly newestAtMs: number;
 }
+
+/** What is known of a batch, by its id. Times by Redis' clock, ms since 1970. */
+export interface BatchTrace {
+  readonly state: 'open' | 'sealed' | 'written' | 'dead';
+  readonly id: string;
+  readonly shard: number;
+  readonly table: string;
+  readonly layout: string;
+  readonly rows: number;
+  readonly bytes: number;
+  readonly fragments: number;
+  /** Of an open batch: when it was opened. */
+  readonly sealedAtMs: number;
+  readonly newestAtMs: number;
+  /** Only of a written one: when, by which replica, and how long the insert took. */
+  readonly writtenAtMs: number | undefined;
+  readonly replica: string | undefined;
+  readonly insertMs: number | undefined;
+}

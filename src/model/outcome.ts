@@ -58,6 +58,8 @@ export const LATER_REASONS = [
   'queue_full',
   'redis_unavailable',
   'redis_full',
+  'replicas_missing',
+  'routing_changed',
   'draining',
 ] as const;
 export type LaterReason = (typeof LATER_REASONS)[number];

@@ -9,8 +9,7 @@ import type { Logger } from '../base/log.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Fragment, SealedBatch } from '../model/batch.ts';
 import { type Signal, signalOf } from '../model/signal.ts';
-import { LeanConnection, type LeanOptions } from '../redis/lean.ts';
-import { parseRedisUrl } from '../redis/connection.ts';
+import { RedisClient } from '../redis/client.ts';
 import type { Reply } from '../redis/replies.ts';
 import type { CommandPart } from '../redis/resp.ts';
 import { type ShardCounts, parseCounts } from './counts.ts';
@@ -40,46 +39,36 @@ export interface BatchStoreOptions {
 
 /** About how much of a batch is asked for at once: what a reader costs in Redis' output buffers. */
 const READ_BYTES = 1_048_576;
-/** Reading connections that are kept for later: as many as a writer of a few shards uses at once. */
-const IDLE_READERS_MAX = 32;
 
 export class BatchStore {
   readonly #batch: Settings['batch'];
-  readonly #lean: LeanOptions;
-  readonly #connection: LeanConnection;
-  readonly #idleReaders: LeanConnection[] = [];
+  readonly #logger: Logger;
+  readonly #redis: RedisClient;
   readonly #queueBytes = new Map<number, number>();
   #queueBytesSum = 0;
   /** Never used twice, even when Redis was emptied: ClickHouse would drop rows under an old token. */
   readonly #idSeed = randomBytes(12).toString('hex');
   #idCounter = 0;
-  #closed = false;
 
   constructor(options: BatchStoreOptions) {
     this.#batch = options.batch;
-    this.#lean = {
-      endpoint: parseRedisUrl(options.redis.url),
-      timeoutMs: options.redis.timeoutMs,
-      logger: options.logger,
-    };
-    this.#connection = new LeanConnection(this.#lean);
+    this.#logger = options.logger;
+    this.#redis = new RedisClient(options);
   }
 
   /** For inspectRedis and whoever else has a short question. */
-  get connection(): LeanConnection {
-    return this.#connection;
+  get redis(): RedisClient {
+    return this.#redis;
   }
 
   /** Resolves when Redis answers; rejects with the Fault of the first try (it is tried on until `close`). */
   connect(): Promise<void> {
-    return this.#connection.connect();
+    return this.#redis.connect();
   }
 
   /** Ends all connections; what is under way rejects. */
   close(): void {
-    this.#closed = true;
-    this.#connection.close();
-    for (const reader of this.#idleReaders.splice(0)) reader.close();
+    this.#redis.close();
   }
 
   /** Bytes that batches took in Redis when it was last asked, all shards; 0 before. */
@@ -146,7 +135,7 @@ export class BatchStore {
 
   /** Ids of sealed batches that are not written yet, the oldest first. */
   async sealedIds(shard: number, limit: number): Promise<string[]> {
-    const reply = await this.#connection.command(['ZRANGE', `${keyPrefix(shard)}sealed`, 0, limit - 1]);
+    const reply = await this.#ask(shard, ['ZRANGE', `${keyPrefix(shard)}sealed`, 0, limit - 1]);
     return texts(reply);
   }
 
@@ -154,7 +143,7 @@ export class BatchStore {
   async oldest(shard: number, limit: number): Promise<SealedBatch[]> {
     const ids = await this.sealedIds(shard, limit);
     if (ids.length === 0) return [];
-    const descriptions = await this.#connection.command(['HMGET', `${keyPrefix(shard)}meta`, ...ids]);
+    const descriptions = await this.#ask(shard, ['HMGET', `${keyPrefix(shard)}meta`, ...ids]);
     assert(Array.isArray(descriptions), 'HMGET answers with an array');
     // A batch that is finished between the two questions has no description any more.
     const flat = ids.flatMap((id, i) => (typeof descriptions[i] === 'string' ? [id, descriptions[i]] : []));
@@ -163,7 +152,7 @@ export class BatchStore {
 
   /** Whether the batch still waits to be written: false once it was finished or buried. */
   async isSealed(batch: SealedBatch): Promise<boolean> {
-    return (await this.#connection.command(['ZSCORE', `${keyPrefix(batch.shard)}sealed`, batch.id])) !== null;
+    return (await this.#ask(batch.shard, ['ZSCORE', `${keyPrefix(batch.shard)}sealed`, batch.id])) !== null;
   }
 
   /**
@@ -185,9 +174,9 @@ export class BatchStore {
    * missing. An insert must not be completed then.
    */
   async *fragments(batch: SealedBatch): AsyncGenerator<Uint8Array, void, undefined> {
-    const reader = await this.#takeReader();
+    const key = batchKey(batch.shard, batch.id);
+    const reader = await this.#redis.takeReader(key);
     try {
-      const key = batchKey(batch.shard, batch.id);
       const stored = await reader.command(['LLEN', key]);
       if (stored !== batch.fragments) {
         if (!(await this.isSealed(batch))) return;
@@ -203,12 +192,16 @@ export class BatchStore {
       }
       if (bytes !== batch.bytes) throw incomplete(batch, 'here', `${bytes} of ${batch.bytes} bytes`);
     } finally {
-      this.#giveReader(reader);
+      this.#redis.giveReader(reader);
     }
   }
 
   #run(script: keyof typeof SCRIPTS, shard: number, args: readonly CommandPart[]): Promise<Reply> {
-    return SCRIPTS[script].run(this.#connection, [keyPrefix(shard)], args);
+    return SCRIPTS[script].run(this.#redis, [keyPrefix(shard)], args);
+  }
+
+  #ask(shard: number, parts: readonly CommandPart[]): Promise<Reply> {
+    return this.#redis.command(parts, keyPrefix(shard));
   }
 
   /** The sum is asked for with every request. */
@@ -242,30 +235,10 @@ export class BatchStore {
         batches.push(parseDescription(shard, flat[i] ?? '', flat[i + 1] ?? ''));
       } catch (error) {
         if (!(error instanceof Fault)) throw error;
-        this.#lean.logger.warn({ reason: error.message }, 'a batch is left to another version');
+        this.#logger.warn({ reason: error.message }, 'a batch is left to another version');
       }
     }
     return batches;
-  }
-
-  async #takeReader(): Promise<LeanConnection> {
-    const idle = this.#idleReaders.pop();
-    if (idle?.ready) return idle;
-    idle?.close();
-    const reader = new LeanConnection(this.#lean);
-    try {
-      await reader.connect();
-    } catch (error) {
-      reader.close();
-      throw error;
-    }
-    return reader;
-  }
-
-  #giveReader(reader: LeanConnection): void {
-    const keep = reader.ready && !this.#closed && this.#idleReaders.length < IDLE_READERS_MAX;
-    if (keep) this.#idleReaders.push(reader);
-    else reader.close();
   }
 }
 

@@ -5,7 +5,7 @@
  */
 import { z } from 'zod';
 import { assert, Fault } from '../base/errors.ts';
-import type { LeanConnection } from '../redis/lean.ts';
+import type { RedisCommands } from '../redis/client.ts';
 import { shardNamesMoved } from '../topology/moves.ts';
 import type { Topology } from '../topology/topology.ts';
 import { ROUTING_KEY } from './keys.ts';
@@ -42,9 +42,9 @@ export type Published = 'published' | 'overtaken' | 'cluster' | 'fewer' | 'moved
 
 /** The routing in Redis. Rejects with the Faults of src/redis. */
 export class RoutingStore {
-  readonly #redis: LeanConnection;
+  readonly #redis: RedisCommands;
 
-  constructor(redis: LeanConnection) {
+  constructor(redis: RedisCommands) {
     this.#redis = redis;
   }
 

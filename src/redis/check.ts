@@ -4,7 +4,7 @@
  */
 import { Fault } from '../base/errors.ts';
 import type { Durability } from '../config/settings.ts';
-import type { LeanConnection } from './lean.ts';
+import type { RedisCommands } from './client.ts';
 import type { Reply } from './replies.ts';
 
 export interface RedisFacts {
@@ -26,7 +26,7 @@ export interface RedisFinding {
 }
 
 /** Asks Redis what it is. Rejects with a Fault when it can't be reached. */
-export async function inspectRedis(connection: LeanConnection): Promise<RedisFacts> {
+export async function inspectRedis(connection: RedisCommands): Promise<RedisFacts> {
   const info = new Map(
     String(await connection.command(['INFO']))
       .split('\r\n')
@@ -43,7 +43,7 @@ export async function inspectRedis(connection: LeanConnection): Promise<RedisFac
   };
 }
 
-async function configured(connection: LeanConnection, name: string): Promise<string | undefined> {
+async function configured(connection: RedisCommands, name: string): Promise<string | undefined> {
   try {
     const reply: Reply = await connection.command(['CONFIG', 'GET', name]);
     return Array.isArray(reply) && typeof reply[1] === 'string' ? reply[1] : undefined;

@@ -1,7 +1,7 @@
 /** Lua scripts by their digest. A Redis that restarted has forgotten them: the text is sent again. */
 import { createHash } from 'node:crypto';
 import { Fault } from '../base/errors.ts';
-import type { LeanConnection } from './lean.ts';
+import type { RedisCommands } from './client.ts';
 import type { Reply } from './replies.ts';
 import type { CommandPart } from './resp.ts';
 
@@ -16,16 +16,17 @@ export class Script {
 
   /**
    * Runs the script. Payloads in `args` must stay as they are until the promise settles. Rejects as
-   * `LeanConnection.command` does; a script that was not known has changed nothing before it is repeated.
+   * `RedisCommands.command` does; a script that was not known has changed nothing before it is repeated.
    */
-  async run(redis: LeanConnection, keys: readonly string[], args: readonly CommandPart[]): Promise<Reply> {
+  async run(redis: RedisCommands, keys: readonly string[], args: readonly CommandPart[]): Promise<Reply> {
     const command = ['EVALSHA', this.#sha, keys.length, ...keys, ...args];
+    const [key] = keys;
     try {
-      return await redis.command(command);
+      return await redis.command(command, key);
     } catch (error) {
       if (!(error instanceof Fault) || error.code !== 'redis_noscript') throw error;
     }
-    await redis.command(['SCRIPT', 'LOAD', this.#text]);
-    return redis.command(command);
+    await redis.command(['SCRIPT', 'LOAD', this.#text], key);
+    return redis.command(command, key);
   }
 }

@@ -3,6 +3,7 @@
  * that this room knows nothing of Redis; `app` hands the queue's store in.
  */
 import type { SealedBatch } from '../model/batch.ts';
+import type { DeadLetterDraft, PartState } from '../model/dead-letter.ts';
 
 export interface BatchSource {
   /**
@@ -19,4 +20,26 @@ export interface BatchSource {
   finish(batch: SealedBatch): Promise<boolean>;
   /** Keeps a batch that can never be stored, out of the way of the others. Resolves like `finish`. */
   bury(batch: SealedBatch, reason: string, message: string): Promise<boolean>;
+}
+
+/**
+ * Where a batch goes that can't be stored as it is. Its division is written down before each step, so that
+ * whoever goes on with it never inserts the same rows under two tokens.
+ */
+export interface DeadLetterSink {
+  /** What was noted of a batch's division, by range; empty for a batch that is whole. @throws Fault of Redis */
+  division(batch: SealedBatch): Promise<ReadonlyMap<string, PartState>>;
+  /** Resolves when Redis has it. */
+  note(batch: SealedBatch, range: string, state: PartState): Promise<void>;
+  /**
+   * Ends a batch: so many of its rows are in ClickHouse, the rest becomes the letters, or is discarded where
+   * the settings say so. All in one step with the books. Resolves with `gone` when it was ended before: then
+   * nothing has changed.
+   * @throws Fault `dead_letters_full` (here) when there is no room and the settings say to wait; of Redis
+   */
+  setAside(
+    batch: SealedBatch,
+    rowsStored: number,
+    letters: readonly DeadLetterDraft[],
+  ): Promise<'aside' | 'gone'>;
 }

@@ -63,7 +63,7 @@ export async function startPipeline(environment: Readonly<Record<string, string>
   lifecycle.add('Redis', async () => store.close());
   await store.connect();
   const routing = new RoleRouting({
-    store: new RoutingStore(store.connection),
+    store: new RoutingStore(store.redis),
     ...settings.clickhouse,
     ...createEyes('writer', { settings, instruments, logger: silent, lifecycle }),
     stopped: () => lifecycle.stopping,

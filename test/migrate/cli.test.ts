@@ -5,6 +5,7 @@ import { MigrationLock } from '../../src/migrate/lock.ts';
 import { useFarm } from '../support/farm.ts';
 import { run } from '../support/program.ts';
 import { freePort, makeTempDir, removeTempDir, silent, useRedis } from '../support/services.ts';
+import { redisSettings } from '../support/settings.ts';
 import { EVENTS, createTable, writeMigrations } from './fixture.ts';
 
 const farm = useFarm({ shards: 2, replicas: 1 });
@@ -76,7 +77,7 @@ test('a step that loses data is exit code 2, and runs with --allow-drops', async
 
 test('another migrator is exit code 1 and named; without Redis it is 2, unless nobody asks for a lock', async () => {
   const lock = await MigrationLock.acquire({
-    redis: { url: redis.url, durability: 'everysec', timeoutMs: 5_000 },
+    redis: redisSettings(redis.url),
     target: farm.name,
     database: 'cli',
     lockMs: 30_000,

@@ -62,7 +62,7 @@ it('keeps what was acknowledged when Redis is killed, again and again', async ()
     await eventually(() => acknowledged.length > before + 200, 'appends');
     await server.kill();
     await server.up();
-    await eventually(() => store.connection.ready, 'the connection is back');
+    await eventually(() => store.redis.ready, 'the connection is back');
   }
   going = false;
   await Promise.all(appenders);
@@ -82,8 +82,8 @@ it('rejects an append whose answer is cut off, although it may be stored', async
   await append(store, fragment(1, Buffer.from('<first>')));
   proxy.cutAnswersAfterBytes = 9;
   proxy.cut();
-  await eventually(() => !store.connection.ready, 'the connection breaks');
-  await eventually(() => store.connection.ready, 'the connection is back');
+  await eventually(() => !store.redis.ready, 'the connection breaks');
+  await eventually(() => store.redis.ready, 'the connection is back');
   await expect(append(store, fragment(1, Buffer.from('<second>')))).rejects.toMatchObject({
     code: 'redis_unavailable',
   });

@@ -2,12 +2,13 @@
 import { pino } from 'pino';
 import { JobWorker } from '../../src/queue/jobs.ts';
 import { connectRedisForWorker } from '../../src/redis/connection.ts';
+import { redisSettings, writeSettings } from '../support/settings.ts';
 
 const url = process.argv[2] ?? '';
 const logger = pino({ level: 'silent' });
 new JobWorker({
-  redis: connectRedisForWorker({ url, durability: 'everysec', timeoutMs: 5_000 }, logger),
-  write: { insertsInFlightMax: 1, retryMsMin: 5, retryMsMax: 20, sweepMs: 1_000 },
+  redis: connectRedisForWorker(redisSettings(url), logger),
+  write: writeSettings({ insertsInFlightMax: 1, retryMsMin: 5, retryMsMax: 20 }),
   shard: 0,
   handle: ({ id }) => {
     process.stdout.write(`${id}\n`);

@@ -141,7 +141,7 @@ describe('jobs', () => {
     await expect(queue.add(batches)).rejects.toMatchObject({ code: 'redis_unavailable' });
     queue.offer(batches);
     await server.up();
-    await eventually(() => redis.ready && store.connection.ready, 'Redis is back');
+    await eventually(() => redis.ready && store.redis.ready, 'Redis is back');
     await eventually(() => queue.add(batches).then(() => true), 'adding works again');
     expect(await jobKeys()).toHaveLength(1);
   });
@@ -154,7 +154,7 @@ describe('jobs', () => {
     await eventually(() => done.size === 3, 'jobs before the restart');
     await server.kill();
     await server.up();
-    await eventually(() => redis.ready && store.connection.ready, 'Redis is back');
+    await eventually(() => redis.ready && store.redis.ready, 'Redis is back');
     const batches = await seal(3);
     await eventually(() => queue.add(batches).then(() => true), 'adding works again');
     await eventually(() => done.size === 6, 'jobs after the restart');
@@ -310,7 +310,7 @@ describe('the sweep', () => {
     await server.kill();
     await expect(sweep.sweep()).rejects.toMatchObject({ code: 'redis_unavailable' });
     await server.up();
-    await eventually(() => store.connection.ready && redis.ready, 'Redis is back');
+    await eventually(() => store.redis.ready && redis.ready, 'Redis is back');
     const [batch] = await seal(1);
     await eventually(async () => (await jobKeys()).length === 1, 'the batch has a job');
     expect((await jobKeys())[0]).toContain(batch?.id);

@@ -101,7 +101,7 @@ async function startRole() {
   lifecycle.add('Redis', async () => store.close());
   await store.connect();
   const routing = new RoleRouting({
-    store: new RoutingStore(store.connection),
+    store: new RoutingStore(store.redis),
     ...settings.clickhouse,
     look,
     publishes: 'always',

@@ -12,10 +12,11 @@ import { NOTHING, type Outcome } from '../../src/model/outcome.ts';
 import { type Table, TABLES, signalOf } from '../../src/model/signal.ts';
 import type { RedisSettings } from '../../src/redis/connection.ts';
 import { silent } from '../redis/server.ts';
+import { writeSettings } from '../support/settings.ts';
 
 export const NEVER_MS = 1_000_000_000;
 export const LIMITS = { rowsMax: 1_000, bytesMax: 1_000_000, ageMsMax: NEVER_MS };
-export const WRITE = { insertsInFlightMax: 2, retryMsMin: 5, retryMsMax: 20, sweepMs: 50 };
+export const WRITE = writeSettings({ insertsInFlightMax: 2, retryMsMin: 5, retryMsMax: 20, sweepMs: 50 });
 
 export async function openStore(
   redis: RedisSettings,

@@ -9,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import type { RedisSettings } from '../../src/redis/connection.ts';
 import { LeanConnection } from '../../src/redis/lean.ts';
+import { redisSettings } from '../support/settings.ts';
 
 export const silent = pino({ level: 'silent' });
 
@@ -64,7 +65,7 @@ export class RedisServer {
   }
 
   get settings(): RedisSettings {
-    return { url: this.url, durability: 'everysec', timeoutMs: 5_000 };
+    return redisSettings(this.url);
   }
 
   /** Starts it (again, on the same data) and waits until it takes connections and has loaded its data. */

@@ -6,7 +6,8 @@
 --   batch:<id>            list   fragments of a sealed batch (dead letters too)
 --   sealed                zset   id -> sealed at, ms
 --   meta                  hash   id -> description, for sealed batches and dead letters
---   counts                hash   accepted|written|waiting|dead:<signal> rows, newest:<signal> ms,
+--   requests              zset   hash of a request -> until when it is remembered (append.lua)
+--   counts                hash   accepted|written|waiting|dead|dropped:<signal> rows, newest:<signal> ms,
 --                                bytes, deadBytes
 --   dead                  hash   id -> why, JSON
 -- Times are Redis' own clock, so that gateways needn't agree on theirs.

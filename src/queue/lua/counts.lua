@@ -1,8 +1,8 @@
 -- A shard's books at one moment. Changes nothing.
 --
 -- KEYS: 1 prefix
--- Answers { now in ms, sealed batches, sealed at of the oldest or -1, oldest open batch since or -1,
---           field, value, field, value … of the hash `counts` }.
+-- Answers { now in ms, sealed batches, sealed at of the oldest or -1, oldest open batch since or -1, dead
+--           letters, requests remembered, field, value, field, value … of the hash `counts` }.
 
 local prefix = KEYS[1]
 local time = redis.call('TIME')
@@ -13,6 +13,8 @@ local reply = {
   redis.call('ZCARD', prefix .. 'sealed'),
   tonumber(oldest_sealed or -1),
   tonumber(oldest_open or -1),
+  redis.call('HLEN', prefix .. 'dead'),
+  redis.call('ZCARD', prefix .. 'requests'),
 }
 for _, value in ipairs(redis.call('HGETALL', prefix .. 'counts')) do reply[#reply + 1] = value end
 return reply
