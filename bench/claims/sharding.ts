@@ -3,19 +3,17 @@
  * of shards, on free ports and in a folder of its own, one after another, and takes them in turns, so that
  * what the machine does beside it falls on all of them alike. Take --duration 10 or more.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import type { BenchOptions } from '../options.ts';
 import { type Figure, type Measure, runClaim } from './claim.ts';
+import { addresses, ended, freePorts, startSluice } from './programs.ts';
 
 const SHARDS = [1, 2, 8] as const;
 const ROUNDS = 3;
 const COST_PERCENT_MAX = 5;
-const READY_MS_MAX = 120_000;
-const SLUICE = resolve(import.meta.dirname, '../../bin/sluice');
 
 await runClaim({
   name: 'sharding',
@@ -53,11 +51,6 @@ async function cpuWith(shards: number, options: BenchOptions, measure: Measure):
   const folder = mkdtempSync(join(tmpdir(), 'sluice-bench-'));
   const first = await freePorts(2 * shards + 7);
   const [httpFrom, tcpFrom, redis] = [first, first + shards, first + 2 * shards];
-  const addresses = (from: number) => ({
-    SLUICE_GRPC_ADDR: `127.0.0.1:${from}`,
-    SLUICE_HTTP_ADDR: `127.0.0.1:${from + 1}`,
-    SLUICE_ADMIN_ADDR: `127.0.0.1:${from + 2}`,
-  });
   const common = { SLUICE_LOG_LEVEL: 'warn', SLUICE_RETENTION_DAYS_TRACES: '0' };
   const running: ChildProcess[] = [];
   try {
@@ -96,50 +89,4 @@ async function cpuWith(shards: number, options: BenchOptions, measure: Measure):
     for (const child of running) await ended(child);
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-/** Resolves with the process once it has printed that it takes data. */
-async function startSluice(role: string, settings: Record<string, string>): Promise<ChildProcess> {
-  const environment = Object.entries(process.env).filter(([name]) => !/^(SLUICE_|NODE_OPTIONS)/.test(name));
-  const child = spawn(SLUICE, [role], {
-    env: { ...Object.fromEntries(environment), ...settings },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  await new Promise<void>((ready, failed) => {
-    const late = setTimeout(() => failed(new Error(`sluice ${role}: not ready in time`)), READY_MS_MAX);
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      if (text.includes('sluice ready:')) ready();
-    });
-    child.once('exit', (code) => failed(new Error(`sluice ${role} ended with ${code}`)));
-    child.once('exit', () => clearTimeout(late));
-    child.stdout.once('data', () => clearTimeout(late));
-  }).catch(async (error: unknown) => {
-    await ended(child);
-    throw error;
-  });
-  return child;
-}
-
-async function ended(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const exit = new Promise((resolveExit) => child.once('exit', resolveExit));
-  child.kill('SIGTERM');
-  await exit;
-}
-
-/** The first of `count` ports in a row on which nobody listens. */
-async function freePorts(count: number): Promise<number> {
-  for (;;) {
-    const first = 12_000 + Math.floor(Math.random() * 19_000);
-    const free = await Promise.all(Array.from({ length: count }, (_, index) => isFree(first + index)));
-    if (free.every(Boolean)) return first;
-  }
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolveFree) => {
-    const server = createServer();
-    server.once('error', () => resolveFree(false));
-    server.listen({ port, host: '0.0.0.0', exclusive: true }, () => server.close(() => resolveFree(true)));
-  });
 }

@@ -2,19 +2,28 @@
  * The books of the queue, as gauges and as the answer to "may more come in?". Redis keeps them, shard by
  * shard (every script books what it does); here they are read once a second, and before a scrape.
  */
+import { tickMs } from '../base/clock.ts';
 import { Fault } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Instruments } from '../metrics/instruments.ts';
 import { type Verdict, later } from '../model/outcome.ts';
-import { SIGNALS } from '../model/signal.ts';
+import { SIGNALS, type Signal } from '../model/signal.ts';
 import type { BatchStore } from '../queue/batch-store.ts';
-import type { ShardCounts } from '../queue/counts.ts';
+import type { ItemCounts, ShardCounts } from '../queue/counts.ts';
 
 const READ_EVERY_MS = 1_000;
 /** A scrape reads again only when the last reading is older than this. */
 const FRESH_MS = 250;
 /** Refused clients come back after this long, up to three times as long. */
 const RETRY_AFTER_MS = 2_000;
+/** Sooner: a Redis that restarts or fails over is back within seconds. Up to twice as long. */
+const REDIS_RETRY_AFTER_MS = 1_000;
+
+const STATES = ['accepted', 'written', 'waiting', 'dead', 'dropped'] as const satisfies (keyof ItemCounts)[];
+
+/** Why clients are pushed back, of what is known here. */
+const PRESSURES = ['redis_unavailable', 'queue_full'] as const;
+type Pressure = (typeof PRESSURES)[number];
 
 export class Books {
   readonly #store: BatchStore;
@@ -24,7 +33,9 @@ export class Books {
   readonly #timer: NodeJS.Timeout;
   #bytesMax = Number.POSITIVE_INFINITY;
   #readAtMs = Number.NEGATIVE_INFINITY;
-  #refusing = false;
+  #pressure: Pressure | undefined;
+  /** When the newest item of a signal that is in ClickHouse had been acknowledged, by our own clock. */
+  readonly #newestAtTicks = new Map<Signal, number>();
 
   /** @param shards how many there are now; 0 while that is not known */
   constructor(store: BatchStore, shards: () => number, instruments: Instruments, logger: Logger) {
@@ -53,9 +64,54 @@ export class Books {
     clearInterval(this.#timer);
   }
 
-  /** Never rejects: gauges keep their last values while Redis is away, and /ready says that it is. */
+  /**
+   * Never rejects: gauges keep their last values while Redis is away (but freshness, which grows), and /ready
+   * says that it is.
+   */
   async refresh(): Promise<void> {
-    const now = performance.now();
+    await this.#read();
+    this.pressure();
+    this.#showFreshness();
+  }
+
+  /**
+   * Why no more may come in now, if so. Asked before anything of a request is read: it costs nothing, since
+   * the figures come with every commit, and a request that can't be stored isn't read in vain.
+   */
+  pressure(): Verdict | undefined {
+    const pressure = this.#pressureNow();
+    if (pressure !== this.#pressure) this.#turn(pressure);
+    if (pressure === undefined) return undefined;
+    if (pressure === 'redis_unavailable') {
+      const message = 'Redis is away and nothing can be stored; send it again';
+      return later(pressure, message, REDIS_RETRY_AFTER_MS * (1 + Math.random()));
+    }
+    const limit = `the limit is ${this.#bytesMax} (SLUICE_QUEUE_BYTES_MAX)`;
+    const message = `${this.queueBytes} bytes wait to be written, ${limit}; come back later`;
+    return later(pressure, message, RETRY_AFTER_MS * (1 + 2 * Math.random()));
+  }
+
+  #pressureNow(): Pressure | undefined {
+    if (!this.#store.redis.ready) return 'redis_unavailable';
+    return this.queueBytes >= this.#bytesMax ? 'queue_full' : undefined;
+  }
+
+  #turn(pressure: Pressure | undefined): void {
+    const { backpressureLevel, backpressureReason } = this.#instruments;
+    const before = this.#pressure;
+    this.#pressure = pressure;
+    backpressureLevel.set(pressure === undefined ? 0 : 2);
+    for (const reason of PRESSURES) backpressureReason.set({ reason }, reason === pressure ? 1 : 0);
+    const figures = { queueBytes: this.queueBytes, queueBytesMax: this.#bytesMax };
+    if (pressure === 'queue_full')
+      this.#logger.warn(figures, 'the queue is full: clients are pushed back (SLUICE_QUEUE_BYTES_MAX)');
+    else if (pressure === 'redis_unavailable')
+      this.#logger.warn('Redis is away: clients are pushed back (SLUICE_REDIS_URL)');
+    else this.#logger.info(figures, `${before}: clients are let in again`);
+  }
+
+  async #read(): Promise<void> {
+    const now = tickMs();
     const count = this.#shards();
     if (count === 0 || now - this.#readAtMs < FRESH_MS || !this.#store.redis.ready) return;
     this.#readAtMs = now;
@@ -66,46 +122,36 @@ export class Books {
       if (!(error instanceof Fault)) throw error;
       this.#logger.debug({ reason: error.message }, 'the books could not be read');
     }
-    this.pressure();
-  }
-
-  /** Why no more may come in now, if so. Costs nothing: the figure comes with every commit. */
-  pressure(): Verdict | undefined {
-    const bytes = this.#store.queueBytes;
-    const refusing = bytes >= this.#bytesMax;
-    if (refusing !== this.#refusing) this.#turn(refusing, bytes);
-    if (!refusing) return undefined;
-    const limit = `the limit is ${this.#bytesMax} (SLUICE_QUEUE_BYTES_MAX)`;
-    const message = `${bytes} bytes wait to be written, ${limit}; come back later`;
-    return later('queue_full', message, RETRY_AFTER_MS * (1 + 2 * Math.random()));
-  }
-
-  #turn(refusing: boolean, bytes: number): void {
-    this.#refusing = refusing;
-    this.#instruments.backpressureLevel.set(refusing ? 2 : 0);
-    this.#instruments.backpressureReason.set({ reason: 'queue_full' }, refusing ? 1 : 0);
-    const figures = { queueBytes: bytes, queueBytesMax: this.#bytesMax };
-    if (refusing)
-      this.#logger.warn(figures, 'the queue is full: clients are pushed back (SLUICE_QUEUE_BYTES_MAX)');
-    else this.#logger.info(figures, 'the queue has room again');
   }
 
   #show(shards: readonly ShardCounts[]): void {
-    const { queueItems, queueBytes, queueOldestAge, freshness } = this.#instruments;
+    const { queueItems, queueBytes, queueOldestAge, ledgerItems } = this.#instruments;
+    const { deadLetters, deadLetterBytes, resendRemembered } = this.#instruments;
     for (const [number, counts] of shards.entries()) {
       const shard = String(number);
       queueBytes.set({ shard }, counts.queueBytes);
       queueOldestAge.set({ shard }, (counts.oldestSealedAgeMs ?? 0) / 1000);
+      deadLetters.set({ shard }, counts.deadLetters);
+      deadLetterBytes.set({ shard }, counts.deadBytes);
+      resendRemembered.set({ shard }, counts.remembered);
     }
     for (const signal of SIGNALS) {
+      for (const state of STATES)
+        ledgerItems.set({ signal, state }, sum(shards.map(({ items }) => items[signal][state])));
       queueItems.set({ signal }, sum(shards.map(({ items }) => items[signal].waiting)));
       // The newest item wherever it is: a shard that gets no rows, or takes none, has gauges of its own.
       const agesMs = shards.flatMap(({ nowMs, items }) => {
         const { newestWrittenAtMs } = items[signal];
         return newestWrittenAtMs === undefined ? [] : [nowMs - newestWrittenAtMs];
       });
-      if (agesMs.length > 0) freshness.set({ signal }, Math.min(...agesMs) / 1000);
+      if (agesMs.length > 0) this.#newestAtTicks.set(signal, tickMs() - Math.max(0, Math.min(...agesMs)));
     }
+  }
+
+  /** Nothing was written for long, or the books can't be read: it goes on growing, as it should. */
+  #showFreshness(): void {
+    for (const [signal, atTick] of this.#newestAtTicks)
+      this.#instruments.freshness.set({ signal }, (tickMs() - atTick) / 1000);
   }
 }
 

@@ -12,6 +12,9 @@ export interface EncodedRequest {
   readonly signal: Signal;
   readonly format: 'protobuf' | 'json';
   readonly encoding: Encoding;
+  readonly source: string;
+  /** Only where the log tells of it. */
+  readonly requestId: string | undefined;
   readonly body: Uint8Array;
 }
 

@@ -7,8 +7,9 @@ import { createFrameCompressor } from '../compress/frame.ts';
 import type { SealedBatch } from '../model/batch.ts';
 import { SIGNALS, type Signal } from '../model/signal.ts';
 import type { BatchStore } from '../queue/batch-store.ts';
-import { GroupCommit } from '../queue/commit.ts';
+import { GroupCommit, type Placing } from '../queue/commit.ts';
 import type { JobQueue } from '../queue/jobs.ts';
+import type { ResendWindow } from '../queue/resend-window.ts';
 import type { Routing } from '../queue/routing.ts';
 import { Sealer } from '../queue/sealer.ts';
 import { listenGrpc } from '../receive/grpc.ts';
@@ -16,11 +17,16 @@ import { listenHttp } from '../receive/http.ts';
 import type { Admission } from '../receive/ingest.ts';
 import { createOpenBlocks } from '../transcode/open-blocks.ts';
 import type { Books } from './books.ts';
-import { createIngest } from './ingest.ts';
+import { GatewayIngest } from './ingest.ts';
 import { LargeLane } from './large-lane.ts';
+import type { Placements } from './placements.ts';
+import { Recognition } from './recognition.ts';
 import type { RoleContext } from './roles.ts';
 import type { RoleRouting } from './routing.ts';
 import { PerShard } from './shards.ts';
+
+/** How often what this gateway remembers is fitted to its memory. */
+const ADAPT_EVERY_MS = 1_000;
 
 export interface GatewayParts {
   /** Connected. */
@@ -29,8 +35,12 @@ export interface GatewayParts {
   readonly jobs: PerShard<JobQueue>;
   /** Known. */
   readonly routing: RoleRouting;
-  /** Whether clients should come here, for the gRPC health service. */
-  readonly ready: () => boolean;
+  /** Of the routing. */
+  readonly placements: Placements;
+  /** Known. */
+  readonly window: ResendWindow;
+  /** Whether clients should come here, for the gRPC health service. @param who the address that asks */
+  readonly ready: (who: string) => boolean;
 }
 
 export interface Gateway {
@@ -46,37 +56,54 @@ export interface Gateway {
  */
 export async function startGateway(context: RoleContext, parts: GatewayParts): Promise<Gateway> {
   const { settings, instruments, logger, lifecycle } = context;
-  const { books, routing, ready } = parts;
+  const { books, routing, placements, window, ready } = parts;
   const commits = await startCommits(context, parts);
   const { requestBytesMax, nestingMax } = settings.receive;
   const { engine } = settings.transcode;
   const { zstdLevel, bytesMax: fragmentBytesMax } = settings.fragment;
   const lane = new LargeLane({ engine, nestingMax, requestBytesMax, zstdLevel, fragmentBytesMax }, logger);
   lifecycle.add('large lane', () => lane.close());
-  routing.onChange(({ shards }: Routing) => {
-    const weights = shards.map(({ weight }) => weight);
-    for (const signal of SIGNALS) commits[signal].route(weights);
-    lane.route(weights);
+  let placing: Placing = { generation: 0, weights: [1] };
+  routing.onChange(({ generation, shards }: Routing) => {
+    placing = { generation, weights: shards.map(({ weight }) => weight) };
+    for (const signal of SIGNALS) commits[signal].route(placing);
   });
 
-  const ingest = createIngest({ receive: settings.receive, commits, lane, instruments });
+  const recognition = new Recognition({ settings, window, placements, instruments });
+  const adapting = setInterval(() => recognition.refresh(), ADAPT_EVERY_MS);
+  lifecycle.add('recognition', async () => clearInterval(adapting));
+  const { receive } = settings;
+  const ingest = new GatewayIngest({
+    receive,
+    commits,
+    lane,
+    placing: () => placing,
+    placements,
+    recognition,
+    instruments,
+  });
   const door = new Door(settings.receive, instruments);
   const admission: Admission = { enter: (bytes) => books.pressure() ?? door.enter(bytes) };
 
-  const listening = { ...settings.receive, ingest, door: admission, instruments, logger };
-  const health = () => (ready() ? 'SERVING' : 'NOT_SERVING');
+  const { sourceHeader } = settings.resend;
+  const listening = { ...settings.receive, sourceHeader, ingest, door: admission, instruments, logger };
+  const health = (who: string) => (ready(who) ? 'SERVING' : 'NOT_SERVING');
   const grpc = await listenGrpc({ ...listening, addr: settings.receive.grpcAddr, health });
+  lifecycle.add('door', async () => door.close());
   lifecycle.add('gRPC port', (msMax) => grpc.close(msMax));
   const http = await listenHttp({ ...listening, addr: settings.receive.httpAddr });
-  lifecycle.add('HTTP port', (msMax) => http.close(msMax));
-  lifecycle.add('door', async () => door.close());
+  // Together, and with the door still open: what comes on open connections is taken, and its answer says that
+  // the next one should go elsewhere.
+  lifecycle.add('ports', async (msMax) => {
+    await Promise.all([http.close(msMax), grpc.close(msMax)]);
+  });
   return { grpcPort: grpc.port, httpPort: http.port, refresh: () => ingest.refresh() };
 }
 
 /** One group commit a signal, so that a large block of one doesn't hold up the others. */
 async function startCommits(
   { settings, instruments, logger, lifecycle }: RoleContext,
-  { store, jobs }: GatewayParts,
+  { store, jobs, routing }: GatewayParts,
 ): Promise<Record<Signal, GroupCommit>> {
   const compressor = createFrameCompressor(settings.fragment.zstdLevel);
   const { ageMsMax } = settings.batch;
@@ -89,14 +116,17 @@ async function startCommits(
   });
   const commits: Partial<Record<Signal, GroupCommit>> = {};
   for (const signal of SIGNALS) {
-    const blocks = await createOpenBlocks(signal, settings.transcode.engine, settings.receive);
+    const openBlocks = () => createOpenBlocks(signal, settings.transcode.engine, settings.receive);
     commits[signal] = new GroupCommit({
       signal,
-      blocks,
+      blocks: await openBlocks(),
+      spareBlocks: openBlocks,
       compressor,
       store,
       instruments,
+      logger,
       onStored: (shard, result) => sealers.of(shard).stored(result),
+      onOvertaken: () => routing.hurry(),
       fragmentBytesMax: settings.fragment.bytesMax,
     });
   }

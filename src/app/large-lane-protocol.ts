@@ -20,12 +20,19 @@ export interface LaneRequest {
   readonly encoding: Encoding;
   /** Of the shards that its rows are shared out to (OpenBlocks.route). */
   readonly weights: readonly number[];
+  /** What its mark is made with; undefined: it needs none. */
+  readonly marking: { readonly key: Uint8Array; readonly source: string } | undefined;
   /** In order. Transferred: the sender has them no longer. */
   readonly pieces: readonly Uint8Array<ArrayBuffer>[];
 }
 
 export type LaneResult =
-  | { readonly kind: 'fragments'; readonly fragments: readonly Fragment[]; readonly outcome: Outcome }
+  | {
+      readonly kind: 'fragments';
+      readonly fragments: readonly Fragment[];
+      readonly outcome: Outcome;
+      readonly mark: Uint8Array | undefined;
+    }
   | { readonly kind: 'never'; readonly reason: NeverReason; readonly message: string };
 
 export interface LaneAnswer {

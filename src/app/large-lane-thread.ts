@@ -4,6 +4,7 @@
  * fragment at all.
  */
 import { parentPort, workerData } from 'node:worker_threads';
+import { RequestMarks } from '../admit/request-mark.ts';
 import { assert } from '../base/errors.ts';
 import { createFrameCompressor } from '../compress/frame.ts';
 import type { Fragment } from '../model/batch.ts';
@@ -31,8 +32,9 @@ port.on('message', (request: LaneRequest) => {
   port.postMessage({ id: request.id, result } satisfies LaneAnswer, [...new Set(buffers)]);
 });
 
-function take({ signal, format, encoding, weights, pieces }: LaneRequest): LaneResult {
-  const request = { signal, format, encoding, body: Buffer.concat(pieces) };
+function take({ signal, format, encoding, weights, pieces, marking }: LaneRequest): LaneResult {
+  const source = marking?.source ?? '';
+  const request = { signal, format, encoding, source, requestId: undefined, body: Buffer.concat(pieces) };
   const decoded = decodeRequest(request, settings.requestBytesMax, settings.nestingMax);
   if (decoded.kind === 'too_large') {
     const message = tooLargeMessage(settings.requestBytesMax);
@@ -40,15 +42,19 @@ function take({ signal, format, encoding, weights, pieces }: LaneRequest): LaneR
   }
   if (decoded.kind === 'never') return decoded;
   try {
-    return transcode(signal, weights, decoded.bytes);
+    const made = transcode(signal, weights, decoded.bytes);
+    if (marking === undefined) return made;
+    return { ...made, mark: new RequestMarks(marking.key).mark(signal, source, decoded.bytes) };
   } catch (error) {
     if (error instanceof Malformed) return malformed(request, error);
     throw error;
   }
 }
 
+type Made = LaneResult & { readonly kind: 'fragments' };
+
 /** @throws Malformed with the offset in the whole request. */
-function transcode(signal: Signal, weights: readonly number[], request: Uint8Array): LaneResult {
+function transcode(signal: Signal, weights: readonly number[], request: Uint8Array): Made {
   const open = blocks.get(signal);
   assert(open, 'a transcoder for every signal');
   open.route(weights);
@@ -68,7 +74,7 @@ function transcode(signal: Signal, weights: readonly number[], request: Uint8Arr
       fragments.push({ shard, table, layout: compressor.layout, rows, bytes: frame });
     }
   }
-  return { kind: 'fragments', fragments, outcome: sumOutcomes(outcomes) };
+  return { kind: 'fragments', fragments, outcome: sumOutcomes(outcomes), mark: undefined };
 }
 
 /** Only a buffer of its own can be transferred. */

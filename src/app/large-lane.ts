@@ -23,24 +23,24 @@ export class LargeLane {
   #worker: Worker | undefined;
   #quiet: NodeJS.Timeout | undefined;
   #lastId = 0;
-  #weights: readonly number[] = [1];
 
   constructor(settings: LaneSettings, logger: Logger) {
     this.#settings = settings;
     this.#logger = logger;
   }
 
-  /** Shares the rows of later requests out: OpenBlocks.route. */
-  route(weights: readonly number[]): void {
-    this.#weights = weights;
-  }
-
   /**
    * A body in one piece is copied before this returns its promise and stays the caller's; one in several is
    * handed to the thread with its buffers, since copying it would make everybody else wait.
+   * @param weights of the shards that its rows are shared out to (OpenBlocks.route)
+   * @param marking what its mark is made with; undefined: it gets none
    * @throws Fault when the thread ended under the request; nothing was stored then.
    */
-  take({ signal, format, encoding, body }: IngestRequest): Promise<LaneResult> {
+  take(
+    { signal, format, encoding, body }: Pick<IngestRequest, 'signal' | 'format' | 'encoding' | 'body'>,
+    weights: readonly number[],
+    marking: LaneRequest['marking'],
+  ): Promise<LaneResult> {
     clearTimeout(this.#quiet);
     this.#worker ??= this.#start();
     const worker = this.#worker;
@@ -48,7 +48,7 @@ export class LargeLane {
     const pieces = (
       body.length === 1 ? body.map((piece) => piece.slice()) : body
     ) as Uint8Array<ArrayBuffer>[];
-    const request: LaneRequest = { id, signal, format, encoding, weights: this.#weights, pieces };
+    const request: LaneRequest = { id, signal, format, encoding, weights, marking, pieces };
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
       worker.postMessage(

@@ -6,6 +6,7 @@ import { Command, CommanderError } from 'commander';
 import { ConfigurationError, messageOf } from '../base/errors.ts';
 import { loadSettings } from '../config/load.ts';
 import { printSettings } from '../config/print.ts';
+import { addDeadLetters } from './deadletters-command.ts';
 import type { MigrateFlags } from './migrate.ts';
 import { printTable } from './print.ts';
 import type { Role } from './roles.ts';
@@ -56,6 +57,7 @@ function program(exit: (code: number) => void): Command {
         exit(await runTopology(step, options.json === true));
       });
   }
+  addDeadLetters(sluice.command('deadletters').description('what could not be stored'), exit);
   const config = sluice.command('config').description('the settings');
   config
     .command('check')

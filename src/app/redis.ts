@@ -7,7 +7,7 @@ import type { Logger } from '../base/log.ts';
 import type { Settings } from '../config/settings.ts';
 import type { BatchStore } from '../queue/batch-store.ts';
 import { type RedisFacts, inspectRedis, judgeRedis } from '../redis/check.ts';
-import { parseRedisUrl } from '../redis/connection.ts';
+import { describeRedis } from '../redis/url.ts';
 
 const SAY_EVERY_MS = 10_000;
 const POLL_MS = 100;
@@ -15,31 +15,32 @@ const QUEUE_BYTES_WITHOUT_MAXMEMORY = 2 ** 30;
 const QUEUE_SHARE_OF_MAXMEMORY = 0.8;
 
 /**
- * Resolves when Redis answers and has been looked at; waits for it as long as it takes, saying so.
- * @throws ConfigurationError when it refuses the credentials, or can't keep what the configuration promises
+ * Resolves with what each of its masters is when Redis answers; waits for it as long as it takes, saying so.
+ * @throws ConfigurationError when it refuses the credentials, can't keep what the configuration promises, or
+ *   is not what its URL says
  */
 export async function awaitRedis(
   store: BatchStore,
   settings: Settings['redis'],
   logger: Logger,
   stopped: () => boolean,
-): Promise<RedisFacts | undefined> {
-  const { host, port } = parseRedisUrl(settings.url);
+): Promise<readonly RedisFacts[] | undefined> {
+  const where = describeRedis(settings.url);
   try {
     await store.connect();
   } catch (error) {
     if (!(error instanceof Fault)) throw error;
-    if (error.code === 'redis_auth')
-      throw new ConfigurationError(`SLUICE_REDIS_URL: ${host}:${port}: ${error.message}`);
-    await waitFor(store, `${host}:${port}: ${error.message}`, logger, stopped);
+    const why = `${where}: ${error.message}`;
+    if (error.retry === 'never') throw new ConfigurationError(`SLUICE_REDIS_URL: ${why}`);
+    await waitFor(store, why, logger, stopped);
   }
   if (stopped()) return undefined;
-  const facts = await inspectRedis(store.redis);
-  for (const { level, message } of judgeRedis(facts, settings.durability)) {
+  const masters = await Promise.all(store.redis.masters.map(inspectRedis));
+  for (const { level, message } of judgeRedis(masters, settings)) {
     if (level === 'refuse') throw new ConfigurationError(message);
     logger.warn(message);
   }
-  return facts;
+  return masters;
 }
 
 async function waitFor(
@@ -58,9 +59,27 @@ async function waitFor(
   }
 }
 
-/** The bound of the queue: what the settings say, or what this Redis has room for. */
-export function queueBytesMax(setting: number | 'auto', facts: RedisFacts): number {
+/**
+ * The bound of the queue: what the settings say, or what this Redis has room for.
+ *
+ * The queue's bytes are those of all shards together, and a shard lies on one master of a cluster, whole. So
+ * the sum of all masters would promise memory of masters that have no shard; what counts is when the first of
+ * them is full, if rows are shared out alike.
+ * @param homes the node of each shard. Where that is unknown, one master has to hold everything.
+ */
+export function queueBytesMax(
+  setting: number | 'auto',
+  masters: readonly RedisFacts[],
+  homes: readonly (string | undefined)[] = [],
+): number {
   if (setting !== 'auto') return setting;
-  if (facts.maxmemoryBytes === 0) return QUEUE_BYTES_WITHOUT_MAXMEMORY;
-  return Math.floor(facts.maxmemoryBytes * QUEUE_SHARE_OF_MAXMEMORY);
+  const bounded = masters.filter(({ maxmemoryBytes }) => maxmemoryBytes > 0);
+  if (bounded.length === 0) return QUEUE_BYTES_WITHOUT_MAXMEMORY;
+  const smallest = Math.min(...bounded.map(({ maxmemoryBytes }) => maxmemoryBytes));
+  const known = homes.length > 0 && homes.every((home) => masters.some(({ node }) => node === home));
+  const perShard = bounded
+    .map(({ node, maxmemoryBytes }) => maxmemoryBytes / homes.filter((home) => home === node).length)
+    .filter(Number.isFinite);
+  const bytes = known && perShard.length > 0 ? Math.min(...perShard) * homes.length : smallest;
+  return Math.floor(bytes * QUEUE_SHARE_OF_MAXMEMORY);
 }

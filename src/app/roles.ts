@@ -2,29 +2,39 @@
  * Runs a role until it is told to stop: settings, Redis, the parts of the role, the admin port, the ready
  * line.
  */
+import { sleep } from '../base/clock.ts';
+import { Fault } from '../base/errors.ts';
 import { createLogger, type Logger } from '../base/log.ts';
 import { type Loaded, loadSettings } from '../config/load.ts';
 import { showAddress } from '../config/kinds.ts';
 import type { Settings } from '../config/settings.ts';
 import { type Instruments, createInstruments } from '../metrics/instruments.ts';
+import type { BatchTrace } from '../model/batch.ts';
 import { listenAdmin } from '../operate/admin.ts';
 import type { Check } from '../operate/checks.ts';
 import { BatchStore } from '../queue/batch-store.ts';
 import { JobQueue } from '../queue/jobs.ts';
-import { RoutingStore } from '../queue/routing.ts';
+import { keyPrefix } from '../queue/keys.ts';
+import { ResendWindow } from '../queue/resend-window.ts';
+import { type Routing, RoutingStore } from '../queue/routing.ts';
 import { connectRedis } from '../redis/connection.ts';
 import { Books } from './books.ts';
 import { DriftWatch } from './drift.ts';
 import { createEyes } from './eyes.ts';
 import { type Gateway, startGateway } from './gateway.ts';
 import { Lifecycle, untilSignalled } from './lifecycle.ts';
+import { Notice } from './notice.ts';
 import { awaitRedis, queueBytesMax } from './redis.ts';
+import { Placements } from './placements.ts';
 import { RoleRouting } from './routing.ts';
 import { PerShard } from './shards.ts';
 import { applyMigrations, startEmbedded } from './up.ts';
 import { startWriter } from './writer.ts';
 
 export type Role = 'up' | 'all' | 'gateway' | 'writer';
+
+/** After a failed question to Redis during the start. */
+const RETRY_MS = 200;
 
 /** What every part of a role is built with. */
 export interface RoleContext {
@@ -39,6 +49,8 @@ interface Parts {
   readonly store: BatchStore;
   readonly routing: RoleRouting;
   readonly books: Books;
+  readonly placements: Placements;
+  readonly notice: Notice;
   started: boolean;
   gateway: Gateway | undefined;
 }
@@ -84,14 +96,29 @@ async function startRole(
 
   const facts = await awaitRedis(store, settings.redis, logger, () => lifecycle.stopping);
   if (facts === undefined) return;
-  books.bytesMax = queueBytesMax(settings.queue.bytesMax, facts);
   await routing.first();
+  // Each shard lies on one master of a cluster, and the first that is full stops its shard.
+  routing.onChange(({ shards }) => {
+    const homes = shards.map((_, shard) => {
+      const home = store.redis.homeOf(keyPrefix(shard));
+      return home && showAddress(home);
+    });
+    books.bytesMax = queueBytesMax(settings.queue.bytesMax, facts, homes);
+  });
   if (lifecycle.stopping) return;
   const jobs = openJobQueues(context);
   if (role !== 'gateway') startWriter(context, { store, jobs, routing });
   if (role !== 'writer') {
-    const ready = () => checkReady(context, parts).every(({ ok }) => ok);
-    parts.gateway = await startGateway(context, { store, books, jobs, routing, ready });
+    const { notice } = parts;
+    const ready = (who: string) => {
+      notice.asked(who);
+      return checkReady(context, parts).every(({ ok }) => ok);
+    };
+    const window = await startResendWindow(context, store);
+    const { placements } = parts;
+    parts.gateway = await startGateway(context, { store, books, jobs, routing, placements, window, ready });
+    // Last, so that it comes first when all is stopped.
+    lifecycle.add('notice', (msMax) => notice.given(msMax / 2));
   }
   routing.start();
   parts.started = true;
@@ -103,7 +130,7 @@ async function startRole(
 /** Nothing of it is connected yet. */
 function createParts(role: Role, context: RoleContext): Parts {
   const { settings, instruments, logger, lifecycle } = context;
-  const store = new BatchStore({ ...settings, logger });
+  const store = new BatchStore({ ...settings, instruments, logger });
   lifecycle.add('Redis', async () => store.close());
   const { look, publishes } = createEyes(role, context);
   if (role !== 'gateway') {
@@ -111,11 +138,13 @@ function createParts(role: Role, context: RoleContext): Parts {
     lifecycle.add('schema drift', () => drift.stop());
     drift.start();
   }
+  const placements = new Placements(store, settings.resend);
   const routing = new RoleRouting({
     store: new RoutingStore(store.redis),
     ...settings.clickhouse,
     look,
     publishes,
+    ...(role === 'writer' ? {} : { adopting: (next: Routing) => placements.adopt(next) }),
     stopped: () => lifecycle.stopping,
     logger,
   });
@@ -124,7 +153,28 @@ function createParts(role: Role, context: RoleContext): Parts {
   if (role === 'gateway') routing.onChange(({ shards }) => instruments.topologyShards.set(shards.length));
   const books = new Books(store, () => routing.current?.shards.length ?? 0, instruments, logger);
   lifecycle.add('books', async () => books.close());
-  return { store, routing, books, started: false, gateway: undefined };
+  return { store, routing, books, placements, notice: new Notice(), started: false, gateway: undefined };
+}
+
+async function startResendWindow(
+  { settings, instruments, logger, lifecycle }: RoleContext,
+  { redis }: BatchStore,
+): Promise<ResendWindow> {
+  const window = new ResendWindow({ redis, resend: settings.resend, instruments, logger });
+  for (;;) {
+    try {
+      await window.first();
+      break;
+    } catch (error) {
+      if (!(error instanceof Fault)) throw error;
+      if (lifecycle.stopping) break;
+      logger.debug({ reason: error.message }, 'the resend window could not be asked for');
+      await sleep(RETRY_MS);
+    }
+  }
+  window.start();
+  lifecycle.add('resend window', async () => window.stop());
+  return window;
 }
 
 /** Shared by gateway and writer; one connection for all shards. */
@@ -148,7 +198,9 @@ async function startAdmin(context: RoleContext, parts: Parts): Promise<number> {
     // A process that can answer this is alive; what is wrong with its neighbours is for /ready to say.
     health: () => [{ name: 'process', ok: true, figure: 'running', limit: 'running' }],
     ready: () => checkReady(context, parts),
+    readyAsked: (who) => parts.notice.asked(who),
     startup: () => [{ name: 'started', ok: parts.started, figure: started(), limit: 'true' }],
+    batch: (id) => traceOf(parts, id),
     refresh: async () => {
       parts.gateway?.refresh();
       await parts.books.refresh();
@@ -156,6 +208,13 @@ async function startAdmin(context: RoleContext, parts: Parts): Promise<number> {
   });
   lifecycle.add('admin port', () => admin.close());
   return admin.port;
+}
+
+/** On whichever shard it is. */
+async function traceOf({ store, routing }: Parts, id: string): Promise<BatchTrace | undefined> {
+  const shards = routing.current?.shards ?? [];
+  const traces = await Promise.all(shards.map((_, shard) => store.trace(shard, id)));
+  return traces.find((trace) => trace !== undefined);
 }
 
 function checkReady({ lifecycle }: RoleContext, { store, routing, books }: Parts): Check[] {

@@ -37,6 +37,8 @@ export interface RoleRoutingOptions {
   readonly look: () => Discovery | undefined;
   /** Whether this role publishes for as long as it runs, or only where there is no routing yet. */
   readonly publishes: 'always' | 'first';
+  /** Has to be done before rows are placed by a routing; if it fails, it is tried again a second later. */
+  readonly adopting?: (routing: Routing) => Promise<void>;
   /** From then on the routing stays as it is. */
   readonly stopped: () => boolean;
   readonly logger: Logger;
@@ -47,6 +49,8 @@ export class RoleRouting {
   readonly #options: RoleRoutingOptions;
   readonly #listeners: ((routing: Routing) => void)[] = [];
   readonly #stop = new AbortController();
+  /** Ends the wait for the next round. */
+  #nap = new AbortController();
   readonly #readEveryMs: number;
   #current: Routing | undefined;
   #topology: Topology | undefined;
@@ -126,9 +130,16 @@ export class RoleRouting {
   async #keepUp(): Promise<void> {
     const { signal } = this.#stop;
     while (!signal.aborted) {
-      await sleep(this.#readEveryMs, signal);
+      this.#nap = new AbortController();
+      const woken = AbortSignal.any([signal, this.#nap.signal]);
+      await sleep(this.#readEveryMs, woken);
       if (!signal.aborted) await this.#round();
     }
+  }
+
+  /** Looks at once: somebody else knows a newer routing. */
+  hurry(): void {
+    this.#nap.abort();
   }
 
   /** Reads what is published, and publishes if it should be something else. Rejects for mistakes of ours. */
@@ -140,7 +151,7 @@ export class RoleRouting {
       if (this.#foreign !== undefined) return;
       if (cluster === '') return this.#seeServers();
       this.#lost = stored === undefined && this.#current !== undefined;
-      if (stored !== undefined && this.#adopt(stored)) this.#stale = this.#options.look();
+      if (stored !== undefined && (await this.#adopt(stored))) this.#stale = this.#options.look();
       if (publishes === 'always' || this.#current === undefined) await this.#follow();
     } catch (error) {
       if (!(error instanceof Fault)) throw error;
@@ -163,9 +174,10 @@ export class RoleRouting {
   }
 
   /** @returns whether it is another one than before */
-  #adopt(routing: Routing): boolean {
-    const { logger, stopped } = this.#options;
+  async #adopt(routing: Routing): Promise<boolean> {
+    const { logger, stopped, adopting } = this.#options;
     if (stopped() || (this.#current !== undefined && sameRouting(this.#current, routing))) return false;
+    await adopting?.(routing);
     this.#current = routing;
     const { generation, shards } = routing;
     logger.info({ generation, shards }, 'rows are shared out among these shards');
@@ -200,8 +212,10 @@ export class RoleRouting {
   async #publish(routing: Routing): Promise<void> {
     const previous = this.#lost ? 0 : (this.#current?.generation ?? 0);
     const next = { ...routing, generation: previous + 1 };
-    const outcome = await this.#options.store.publish(previous, next);
-    if (outcome === 'published') this.#adopt(next);
+    const { store } = this.#options;
+    const outcome = await store.publish(previous, next);
+    // Read again: Redis has added what held before.
+    if (outcome === 'published') await this.#adopt((await store.read()) ?? next);
     // Somebody else was faster; the next round reads what they published and goes on from there.
     else this.#options.logger.debug({ outcome }, 'the routing was published by somebody else');
   }

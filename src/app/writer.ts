@@ -5,6 +5,7 @@
 import { createClickHouse } from '../clickhouse/client.ts';
 import type { SealedBatch } from '../model/batch.ts';
 import type { BatchStore } from '../queue/batch-store.ts';
+import { DeadLetters } from '../queue/dead-letters.ts';
 import { type JobQueue, JobWorker } from '../queue/jobs.ts';
 import { Sweep } from '../queue/sweep.ts';
 import { connectRedisForWorker } from '../redis/connection.ts';
@@ -29,10 +30,14 @@ export function startWriter(context: RoleContext, parts: WriterParts): void {
   const { settings, instruments, logger, lifecycle } = context;
   const { store, jobs, routing } = parts;
   const { clickhouse } = settings;
+  const { redis: client } = store;
+  const { deadLetters: bounds } = settings;
+  const deadLetters = new DeadLetters({ redis: client, deadLetters: bounds, instruments, logger });
   const writer = new Writer({
     ...clickhouse,
     topology: () => routing.topology,
     source: store,
+    deadLetters,
     connect: (url, connectionsMax) => createClickHouse(url, clickhouse, logger, connectionsMax),
     columns: COLUMNS,
     tableName: (table) => localTable(table, clickhouse.cluster),
@@ -41,9 +46,14 @@ export function startWriter(context: RoleContext, parts: WriterParts): void {
   });
   const redis = connectRedisForWorker(settings.redis, logger);
   const handle = (batch: SealedBatch) => writer.write(batch);
-  const workers = new PerShard(
-    (shard) => new JobWorker({ redis, write: settings.write, shard, store, handle, logger }),
-  );
+  const workers = new PerShard((shard) => {
+    const reachable = {
+      now: () => writer.reachable(shard),
+      again: (signal: AbortSignal) => writer.whenReachable(shard, signal),
+    };
+    const { write } = settings;
+    return new JobWorker({ redis, write, shard, store, handle, reachable, instruments, logger });
+  });
   const sweeps = new PerShard((shard) => {
     const { write } = settings;
     const sweep = new Sweep({ write, shard, store, jobs: jobs.of(shard), instruments, logger });

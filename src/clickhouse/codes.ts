@@ -1,38 +1,59 @@
 /**
- * The one list of what ClickHouse says when it refuses: server code -> Fault.
+ * The one list of what ClickHouse says when it refuses: server code -> Fault, and what is done about it.
  * In: whatever @clickhouse/client throws. Out: a Fault whose code is ClickHouse's own name of the error (as
  * in system.errors), or the system's name of a broken connection, so that both can be looked up as they are.
  *
- * `here`      the same batch to the same server may pass later, or after an operator has mended something
- * `elsewhere` this server can't take it now, another replica of the shard might
- * `never`     the bytes are at fault: no server will ever take them as they are
- *
  * What an operator or a migration mends (unknown table, wrong password, missing grant) is `here`: the batches
- * wait for it. So is every code that isn't listed: waiting is safe, giving up isn't.
+ * wait for it. So is every code that isn't listed: waiting is safe, giving up isn't. The page
+ * docs/clickhouse-answers.md has the same list for operators.
  */
 import { ClickHouseError } from '@clickhouse/client';
 import { Fault, type Retry, messageOf } from '../base/errors.ts';
 
+/**
+ * What is done with the batch.
+ *
+ * `here`      it comes again, to the same server too: time, an operator or a migration mends it
+ * `elsewhere` it goes to the next replica of the shard at once, and waits when there is none
+ * `wait`      the server is short of something that every replica and every batch needs: it comes again after
+ *             a pause, more batches wait behind it, and in the end clients are pushed back
+ * `split`     some of its rows are at fault, or it is too much at once: it is divided, down to records
+ * `never`     the bytes of a fragment are at fault: it is divided, down to fragments
+ * `whole`     it is refused for good, but perhaps stored in part: it isn't divided
+ */
+export const ACTIONS = ['here', 'elsewhere', 'wait', 'split', 'never', 'whole'] as const;
+export type Action = (typeof ACTIONS)[number];
+
+/** Whether the same bytes are tried again: parts of them are other bytes. */
+const RETRIES: Readonly<Record<Action, Retry>> = {
+  here: 'here',
+  elsewhere: 'elsewhere',
+  wait: 'here',
+  split: 'never',
+  never: 'never',
+  whole: 'never',
+};
+
 export interface ServerCode {
   readonly name: string;
-  readonly retry: Retry;
+  readonly action: Action;
   /** In words for the operator, without a full stop. */
   readonly meaning: string;
 }
 
-type Row = readonly [code: number, name: string, retry: Retry, meaning: string];
+type Row = readonly [code: number, name: string, action: Action, meaning: string];
 
 /** Names are ClickHouse's: a test asks a real server for each (`errorCodeToName`). */
 const ROWS: readonly Row[] = [
   // The server is busy, going down, or short of something.
   [159, 'TIMEOUT_EXCEEDED', 'here', 'the server gave up after its own time limit'],
-  [173, 'CANNOT_ALLOCATE_MEMORY', 'here', 'the server has no memory left'],
-  [201, 'QUOTA_EXCEEDED', 'here', 'the quota of the user is used up'],
+  [173, 'CANNOT_ALLOCATE_MEMORY', 'wait', 'the server has no memory left'],
+  [201, 'QUOTA_EXCEEDED', 'wait', 'the quota of the user is used up'],
   [202, 'TOO_MANY_SIMULTANEOUS_QUERIES', 'elsewhere', 'the server runs as many queries as it may'],
   [236, 'ABORTED', 'elsewhere', 'the server is stopping'],
-  [241, 'MEMORY_LIMIT_EXCEEDED', 'here', 'the server has no memory left for this insert'],
+  [241, 'MEMORY_LIMIT_EXCEEDED', 'wait', 'the server has no memory left for this insert'],
   [243, 'NOT_ENOUGH_SPACE', 'elsewhere', 'the disk of the server is full'],
-  [252, 'TOO_MANY_PARTS', 'here', 'the table has too many parts, merges have to catch up first'],
+  [252, 'TOO_MANY_PARTS', 'wait', 'the table has too many parts, merges have to catch up first'],
   [394, 'QUERY_WAS_CANCELLED', 'here', 'somebody cancelled the insert on the server'],
   [439, 'CANNOT_SCHEDULE_TASK', 'elsewhere', 'the server has no thread left'],
   [745, 'SERVER_OVERLOADED', 'elsewhere', 'the server is overloaded'],
@@ -65,46 +86,73 @@ const ROWS: readonly Row[] = [
   [452, 'SETTING_CONSTRAINT_VIOLATION', 'here', 'the profile forbids a setting that deduplication needs'],
   [497, 'ACCESS_DENIED', 'here', 'the user lacks a grant'],
   [516, 'AUTHENTICATION_FAILED', 'here', 'user or password is wrong'],
-  // The bytes themselves.
+  // The bytes themselves, or some of the rows.
   [3, 'UNEXPECTED_END_OF_FILE', 'never', 'the data ends too early'],
-  [6, 'CANNOT_PARSE_TEXT', 'never', 'a value cannot be read'],
+  [6, 'CANNOT_PARSE_TEXT', 'split', 'a value cannot be read'],
   [8, 'THERE_IS_NO_COLUMN', 'never', 'a block has a column that the insert does not name'],
-  [26, 'CANNOT_PARSE_QUOTED_STRING', 'never', 'a value cannot be read'],
-  [27, 'CANNOT_PARSE_INPUT_ASSERTION_FAILED', 'never', 'a value cannot be read'],
+  [26, 'CANNOT_PARSE_QUOTED_STRING', 'split', 'a value cannot be read'],
+  [27, 'CANNOT_PARSE_INPUT_ASSERTION_FAILED', 'split', 'a value cannot be read'],
   [32, 'ATTEMPT_TO_READ_AFTER_EOF', 'never', 'the data ends too early'],
   [33, 'CANNOT_READ_ALL_DATA', 'never', 'the data ends too early'],
-  [41, 'CANNOT_PARSE_DATETIME', 'never', 'a time cannot be read'],
+  [41, 'CANNOT_PARSE_DATETIME', 'split', 'a time cannot be read'],
   [50, 'UNKNOWN_TYPE', 'never', 'a block names a type that does not exist'],
   [53, 'TYPE_MISMATCH', 'never', 'a column has another type than the table'],
   // The statement is a constant that every version reads: what can't be parsed is a type that a block names.
   [62, 'SYNTAX_ERROR', 'never', 'a block names a type that cannot be read'],
-  [70, 'CANNOT_CONVERT_TYPE', 'never', 'a value does not fit the type of its column'],
-  [72, 'CANNOT_PARSE_NUMBER', 'never', 'a number cannot be read'],
-  [117, 'INCORRECT_DATA', 'never', 'the data is malformed'],
-  [128, 'TOO_LARGE_ARRAY_SIZE', 'never', 'an array is larger than the server takes'],
-  [131, 'TOO_LARGE_STRING_SIZE', 'never', 'a string is larger than the server takes'],
-  [190, 'SIZES_OF_ARRAYS_DONT_MATCH', 'never', 'arrays of one nested column differ in length'],
+  [70, 'CANNOT_CONVERT_TYPE', 'split', 'a value does not fit the type of its column'],
+  [72, 'CANNOT_PARSE_NUMBER', 'split', 'a number cannot be read'],
+  [117, 'INCORRECT_DATA', 'split', 'the data is malformed'],
+  [128, 'TOO_LARGE_ARRAY_SIZE', 'split', 'an array is larger than the server takes'],
+  [131, 'TOO_LARGE_STRING_SIZE', 'split', 'a string is larger than the server takes'],
+  [190, 'SIZES_OF_ARRAYS_DONT_MATCH', 'split', 'arrays of one nested column differ in length'],
   [271, 'CANNOT_DECOMPRESS', 'never', 'the data cannot be decompressed'],
-  [349, 'CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN', 'never', 'a column of the table takes no NULL'],
-  [469, 'VIOLATED_CONSTRAINT', 'never', 'a constraint of the table forbids a row'],
+  [349, 'CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN', 'split', 'a column of the table takes no NULL'],
+  [469, 'VIOLATED_CONSTRAINT', 'split', 'a constraint of the table forbids a row'],
   [561, 'ZSTD_DECODER_FAILED', 'never', 'the data cannot be decompressed'],
 ];
 
 export const SERVER_CODES: ReadonlyMap<number, ServerCode> = new Map(
-  ROWS.map(([code, name, retry, meaning]) => [code, { name, retry, meaning }]),
+  ROWS.map(([code, name, action, meaning]) => [code, { name, action, meaning }]),
 );
 
 /**
  * Code 252 has two meanings: too many parts wait to be merged (time mends it), or one insert reaches into too
- * many partitions (nothing does, but the rows are good: the batch is kept). Only the text tells them apart.
+ * many partitions (nothing does, but the rows are good: in parts they pass). Only the text tells them apart.
  * Its beginning is as old as `max_partitions_per_insert_block`, and only this place reads it.
  */
 const TOO_MANY_PARTITIONS_TEXT = /too many partitions for (a )?single INSERT/i;
 const TOO_MANY_PARTITIONS: ServerCode = {
   name: 'too_many_partitions',
-  retry: 'never',
+  action: 'split',
   meaning: 'one insert reaches into more partitions than clickhouse.partitionsPerInsertMax allows',
 };
+
+/**
+ * A view that refuses rows does so when they are in the table already: the server writes that first, and
+ * takes nothing back. Under the same token the rest of them follows, when the view was mended. Under any
+ * other, as that of a part, they would be in the table twice. Again only the text tells; a value that it
+ * quotes may say the same words, which costs no more than a division.
+ */
+const IN_VIEW_TEXT = /: while pushing to view /i;
+const REFUSED_BY_VIEW: ServerCode = {
+  name: 'refused_by_view',
+  action: 'whole',
+  meaning: 'a materialized view refuses rows that are in its table already',
+};
+
+const ACTIONS_BY_NAME: ReadonlyMap<string, Action> = new Map(
+  [...SERVER_CODES.values(), TOO_MANY_PARTITIONS].map(({ name, action }) => [name, action]),
+);
+
+/**
+ * Down to what a batch is divided that was refused with this Fault. Undefined for one that isn't divided: it
+ * may pass as it is, or is refused for good but perhaps stored in part.
+ */
+export function dividedTo({ code }: Fault): 'records' | 'fragments' | undefined {
+  const action = ACTIONS_BY_NAME.get(code);
+  if (action === 'split') return 'records';
+  return action === 'never' ? 'fragments' : undefined;
+}
 
 /** Old servers (18.16) answer in a form that the client doesn't take apart: their text has the number. */
 const CODE_IN_TEXT = /\bCode: (\d{1,5})\b/;
@@ -122,7 +170,7 @@ export function classify(error: unknown, host: string): Fault {
   if (error instanceof Fault) return error;
   const text = wordsOf(error);
   const number = serverCodeOf(error, text);
-  if (number !== undefined) return serverFault(number, error, text, host);
+  if (number !== undefined) return serverFault(number, error, host);
   const system = systemCodeOf(error);
   if (system !== undefined) {
     const message = `ClickHouse at ${host} can't be reached: ${text || system}`;
@@ -132,14 +180,22 @@ export function classify(error: unknown, host: string): Fault {
   return new Fault('clickhouse_answer_unknown', 'here', message, { cause: error });
 }
 
-function serverFault(number: number, error: unknown, text: string, host: string): Fault {
-  const partitions = number === 252 && TOO_MANY_PARTITIONS_TEXT.test(text);
-  const known = partitions ? TOO_MANY_PARTITIONS : SERVER_CODES.get(number);
+function serverFault(number: number, error: unknown, host: string): Fault {
+  const text = wordsOf(error);
+  const known = meantBy(number, messageOf(error));
   const typed = error instanceof ClickHouseError ? error.type : undefined;
   const name = known?.name ?? typed ?? `CODE_${number}`;
   const meaning = known === undefined ? '' : `${known.meaning}: `;
   const message = `ClickHouse at ${host}: ${meaning}${text} (code ${number}, ${name})`;
-  return new Fault(name, known?.retry ?? 'here', message, { cause: error });
+  return new Fault(name, RETRIES[known?.action ?? 'here'], message, { cause: error });
+}
+
+/** @param text all of it: a view is named at its end */
+function meantBy(number: number, text: string): ServerCode | undefined {
+  const partitions = number === 252 && TOO_MANY_PARTITIONS_TEXT.test(text);
+  const known = partitions ? TOO_MANY_PARTITIONS : SERVER_CODES.get(number);
+  const refused = known !== undefined && RETRIES[known.action] === 'never';
+  return refused && IN_VIEW_TEXT.test(text) ? REFUSED_BY_VIEW : known;
 }
 
 function serverCodeOf(error: unknown, text: string): number | undefined {

@@ -11,9 +11,10 @@ import { hostname } from 'node:os';
 import { nowMs, sleep, tickMs } from '../base/clock.ts';
 import { ConfigurationError, Fault, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import { type RedisSettings, parseRedisUrl } from '../redis/connection.ts';
+import type { RedisSettings } from '../redis/access.ts';
 import { RedisClient } from '../redis/client.ts';
 import { Script } from '../redis/scripts.ts';
+import { describeRedis } from '../redis/url.ts';
 import type { MigrateContext } from './context.ts';
 
 /**
@@ -192,14 +193,13 @@ export class MigrationLock {
 }
 
 async function connect({ redis, logger }: LockOptions): Promise<RedisClient> {
-  const endpoint = parseRedisUrl(redis.url);
   const connection = new RedisClient({ redis, logger });
   try {
     await connection.connect();
     return connection;
   } catch (error) {
     connection.close();
-    throw cantLock(`${endpoint.host}:${endpoint.port}`, error);
+    throw cantLock(describeRedis(redis.url), error);
   }
 }
 

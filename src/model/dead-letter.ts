@@ -27,9 +27,11 @@ export interface DeadLetter extends SealedBatch, DeadLetterReason {
 export interface DeadLetterDraft extends DeadLetterReason {
   readonly id: string;
   readonly rows: number;
-  /** One after another the letter's bytes; undefined for a letter that is the whole batch, as it lies there. */
+  /** One after another the letter's bytes; undefined for one that is the whole batch, as it lies there. */
   readonly fragments: readonly Uint8Array[] | undefined;
 }
 
-/** What was tried of a part of a batch that is being divided: `split` has been left to its parts for ever. */
+/**
+ * What became of a part of a batch that is being divided: `split` is left to its own parts, for ever.
+ */
 export type PartState = 'split' | 'stored';

@@ -7,16 +7,27 @@ import { randomBytes } from 'node:crypto';
 import { assert, Fault, type Retry } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Settings } from '../config/settings.ts';
-import type { Fragment, SealedBatch } from '../model/batch.ts';
+import type { BatchTrace, Fragment, SealedBatch } from '../model/batch.ts';
 import { type Signal, signalOf } from '../model/signal.ts';
-import { RedisClient } from '../redis/client.ts';
+import { RedisClient, type RedisClientOptions } from '../redis/client.ts';
 import type { Reply } from '../redis/replies.ts';
 import type { CommandPart } from '../redis/resp.ts';
 import { type ShardCounts, parseCounts } from './counts.ts';
 import { batchKey, jobKeyPrefix, keyPrefix, parseDescription } from './keys.ts';
+import { payload } from './payload.ts';
 import { SCRIPTS } from './scripts.ts';
+import { parseTrace } from './trace.ts';
 
 export interface AppendResult {
+  /**
+   * Requests of this append, by position, that the shard has already. If there are any, nothing was stored:
+   * the rest has to be appended again without them.
+   */
+  readonly known: readonly number[];
+  /** Requests that were stored, but for which there was no room to remember them. */
+  readonly forgotten: number;
+  /** The name of the batch that each fragment went to, if it was asked for. */
+  readonly batches: readonly string[];
   /** Batches that this call sealed: theirs is the job of making jobs for them. */
   readonly sealed: readonly SealedBatch[];
   /** How long the oldest open batch of the shard has been collecting; `undefined` when none is open. */
@@ -25,24 +36,57 @@ export interface AppendResult {
   readonly queueBytes: number;
 }
 
-/** The items that the fragments of an append hold: as many as they have rows. */
+/** A request as Redis remembers it, so that a repetition is recognised. */
+export interface RequestMemo {
+  /** 16 bytes. */
+  readonly mark: Uint8Array;
+  readonly seconds: number;
+  /** Of the routing that its rows were placed by. */
+  readonly generation: number;
+}
+
+/** What the fragments of an append hold. */
 export interface Items {
   readonly signal: Signal;
+  /** As many as the fragments have rows. */
   readonly accepted: number;
+  /** Of the routing that holds: the append is refused when there is a newer one. */
+  readonly generation: number;
+  readonly requests: readonly RequestMemo[];
 }
 
 export interface BatchStoreOptions {
   readonly redis: Settings['redis'];
   readonly batch: Settings['batch'];
+  readonly queue: Settings['queue'];
+  readonly resend: Settings['resend'];
+  readonly instruments?: RedisClientOptions['instruments'];
   readonly logger: Logger;
 }
 
-/** About how much of a batch is asked for at once: what a reader costs in Redis' output buffers. */
-const READ_BYTES = 1_048_576;
+/** How an insert went, for whoever asks for its batch later. */
+export interface InsertFacts {
+  readonly replica: string;
+  readonly insertMs: number;
+}
+
+
+/** As in append.lua: what is left of a generation beside the time. */
+const GENERATIONS = 65_536;
+/** Batches that one step of a search looks at. */
+const SCAN_COUNT = 1_000;
+const UNKNOWN_INSERT: InsertFacts = { replica: '', insertMs: 0 };
+const NOTHING_APPENDED: AppendResult = {
+  known: [],
+  forgotten: 0,
+  batches: [],
+  sealed: [],
+  openAgeMsMax: undefined,
+  queueBytes: 0,
+};
 
 export class BatchStore {
-  readonly #batch: Settings['batch'];
-  readonly #logger: Logger;
+  readonly #options: BatchStoreOptions;
   readonly #redis: RedisClient;
   readonly #queueBytes = new Map<number, number>();
   #queueBytesSum = 0;
@@ -51,9 +95,9 @@ export class BatchStore {
   #idCounter = 0;
 
   constructor(options: BatchStoreOptions) {
-    this.#batch = options.batch;
-    this.#logger = options.logger;
-    this.#redis = new RedisClient(options);
+    this.#options = options;
+    const { redis, instruments, logger } = options;
+    this.#redis = new RedisClient({ redis, logger, ...(instruments && { instruments }) });
   }
 
   /** For inspectRedis and whoever else has a short question. */
@@ -77,10 +121,11 @@ export class BatchStore {
   }
 
   /**
-   * Appends the fragments to the open batches of their tables, all or none, and seals what reaches a bound.
-   * Resolves once Redis has them. The caller owns the fragments' bytes and must leave them as they are until
+   * Appends the fragments to the open batches of their tables, all or none, and seals what reaches a bound;
+   * none when one of the requests is known already. Resolves once Redis has them, with the durability that
+   * the settings promise. The caller owns the fragments' bytes and must leave them as they are until
    * then. After a Fault `redis_unavailable` they may have been stored or not: nobody may be told that they
-   * are safe.
+   * are safe. `routing_changed`: nothing was stored.
    */
   async append(shard: number, fragments: readonly Fragment[], items: Items): Promise<AppendResult> {
     assert(fragments.length > 0, 'an append has fragments');
@@ -96,14 +141,20 @@ export class BatchStore {
       rows === items.accepted,
       `${items.accepted} items are as many rows, not ${rows} (${items.signal})`,
     );
-    const { rowsMax, bytesMax, ageMsMax } = this.#batch;
-    const head = [this.#nextIdBase(), items.signal, rows, rowsMax, bytesMax, ageMsMax];
-    return this.#sealing(shard, await this.#run('append', shard, [...head, ...parts]));
+    const { batch, resend, logger } = this.#options;
+    const bounds = [batch.rowsMax, batch.bytesMax, batch.ageMsMax];
+    const telling = logger.isLevelEnabled('debug') ? 1 : 0;
+    const { signal, generation, requests } = items;
+    const head = [this.#nextIdBase(), signal, rows, ...bounds, generation, resend.requestsMax, telling];
+    const memos = requests.flatMap(({ mark, seconds, generation: of }) => [mark, seconds, of]);
+    const args = [...head, requests.length, ...memos, ...parts];
+    const reply = await SCRIPTS.append.runDurably(this.#redis, [keyPrefix(shard)], args);
+    return this.#appended(shard, generation, reply);
   }
 
   /** Seals the open batches that reached the age bound. */
   async sealDue(shard: number): Promise<AppendResult> {
-    const args = [this.#nextIdBase(), this.#batch.ageMsMax];
+    const args = [this.#nextIdBase(), this.#options.batch.ageMsMax];
     return this.#sealing(shard, await this.#run('sealDue', shard, args));
   }
 
@@ -111,19 +162,11 @@ export class BatchStore {
    * Removes a batch whose insert has returned and books it as written.
    * Resolves with false when that had happened before (or it was buried): then nothing has changed.
    */
-  async finish(batch: SealedBatch): Promise<boolean> {
-    const args = [batch.id, signalOf(batch.table), batch.rows, batch.bytes, batch.newestAtMs];
+  async finish(batch: SealedBatch, { replica, insertMs }: InsertFacts = UNKNOWN_INSERT): Promise<boolean> {
+    const figures = [batch.rows, batch.bytes, batch.newestAtMs];
+    const trail = [this.#options.queue.trailBatchesMax, Math.round(insertMs), replica];
+    const args = [batch.id, signalOf(batch.table), ...figures, ...trail];
     return (await this.#run('finish', batch.shard, args)) === 1;
-  }
-
-  /**
-   * Sets a batch aside that can never be written: its bytes and description stay in Redis, with the reason (a
-   * short word) and the message. Resolves with false when it was finished or buried before.
-   */
-  async bury(batch: SealedBatch, reason: string, message: string): Promise<boolean> {
-    const why = JSON.stringify({ reason, message, buriedAt: new Date().toISOString() });
-    const args = [batch.id, signalOf(batch.table), batch.rows, batch.bytes, why];
-    return (await this.#run('bury', batch.shard, args)) === 1;
   }
 
   /** The books of a shard at one moment; per signal, accepted = written + waiting + dead. */
@@ -141,13 +184,60 @@ export class BatchStore {
 
   /** The sealed batches that have waited longest. */
   async oldest(shard: number, limit: number): Promise<SealedBatch[]> {
-    const ids = await this.sealedIds(shard, limit);
+    return this.#described(shard, await this.sealedIds(shard, limit));
+  }
+
+  async #described(shard: number, ids: readonly string[]): Promise<SealedBatch[]> {
     if (ids.length === 0) return [];
     const descriptions = await this.#ask(shard, ['HMGET', `${keyPrefix(shard)}meta`, ...ids]);
     assert(Array.isArray(descriptions), 'HMGET answers with an array');
     // A batch that is finished between the two questions has no description any more.
     const flat = ids.flatMap((id, i) => (typeof descriptions[i] === 'string' ? [id, descriptions[i]] : []));
     return this.#describe(shard, flat);
+  }
+
+  /** The sealed batches that have waited shortest, the newest first. */
+  async newest(shard: number, limit: number): Promise<SealedBatch[]> {
+    const key = `${keyPrefix(shard)}sealed`;
+    return this.#described(shard, texts(await this.#ask(shard, ['ZREVRANGE', key, 0, limit - 1])));
+  }
+
+  /** From now on the shard refuses rows that were placed by an older routing. */
+  async fence(shard: number, generation: number): Promise<void> {
+    await this.#run('fence', shard, [generation]);
+  }
+
+  /**
+   * The generation of the routing that the rows of a request were placed by; undefined for one that the
+   * shard doesn't remember. One that has just expired may still be told.
+   */
+  async placement(shard: number, mark: Uint8Array): Promise<number | undefined> {
+    const score = await this.#ask(shard, ['ZSCORE', `${keyPrefix(shard)}requests`, mark]);
+    return score === null ? undefined : Number(score) % GENERATIONS;
+  }
+
+  /** What is known of a batch, by its id, or by the name that it had while it was open. */
+  async trace(shard: number, idOrName: string): Promise<BatchTrace | undefined> {
+    const reply = await this.#run('trace', shard, [idOrName]);
+    if (reply !== null) return parseTrace(shard, idOrName, texts(reply));
+    const id = await this.#idOf(shard, idOrName);
+    return id === undefined ? undefined : this.trace(shard, id);
+  }
+
+  /** The id of a batch that was sealed since it had this name; undefined for one that is not known. */
+  async #idOf(shard: number, name: string): Promise<string | undefined> {
+    if (!/^[0-9a-f]+-\d+-\d+$/.test(name)) return undefined;
+    for (const key of ['meta', 'trail'].map((of) => keyPrefix(shard) + of)) {
+      for (let cursor = '0', first = true; first || cursor !== '0'; first = false) {
+        const match = ['MATCH', `${name}.*`, 'COUNT', SCAN_COUNT];
+        const page = await this.#ask(shard, ['HSCAN', key, cursor, ...match]);
+        assert(Array.isArray(page), 'HSCAN answers with an array');
+        const [id] = texts(page[1] ?? []);
+        if (id !== undefined) return id;
+        cursor = String(page[0]);
+      }
+    }
+    return undefined;
   }
 
   /** Whether the batch still waits to be written: false once it was finished or buried. */
@@ -170,10 +260,13 @@ export class BatchStore {
    * batch that was finished or buried meanwhile. Reads at the pace of the reader (well under 1 MiB lies in
    * between) over a connection of its own, which breaks when the reader leaves early.
    * @throws Fault `batch_incomplete` before the first byte (never) when Redis does not have every fragment of
-   * a batch that waits, and at the end (here: another writer may just have finished it) when bytes are
-   * missing. An insert must not be completed then.
+   * a batch that waits, and at the end when they have other bytes than they should (here if another writer
+   * has just ended it). An insert must not be completed then. Under `replicated` also `replicas_missing`
+   * (here): a batch that only the master knows as sealed might be sealed otherwise by the replica that takes
+   * over.
    */
   async *fragments(batch: SealedBatch): AsyncGenerator<Uint8Array, void, undefined> {
+    if (this.#options.redis.durability === 'replicated') await this.#confirm(batch);
     const key = batchKey(batch.shard, batch.id);
     const reader = await this.#redis.takeReader(key);
     try {
@@ -182,15 +275,42 @@ export class BatchStore {
         if (!(await this.isSealed(batch))) return;
         throw incomplete(batch, 'never', `${stored} of ${batch.fragments} fragments`);
       }
-      const step = Math.max(1, Math.floor((READ_BYTES * batch.fragments) / Math.max(1, batch.bytes)));
       let bytes = 0;
-      for (let from = 0; from < batch.fragments; from += step) {
-        for await (const view of reader.stream(['LRANGE', key, from, from + step - 1])) {
-          bytes += view.byteLength;
-          yield view;
-        }
+      for await (const view of payload(reader, key, batch)) {
+        bytes += view.byteLength;
+        yield view;
       }
-      if (bytes !== batch.bytes) throw incomplete(batch, 'here', `${bytes} of ${batch.bytes} bytes`);
+      if (bytes === batch.bytes) return;
+      const retry = (await this.isSealed(batch)) ? 'never' : 'here';
+      throw incomplete(batch, retry, `${bytes} of ${batch.bytes} bytes`);
+    } finally {
+      this.#redis.giveReader(reader);
+    }
+  }
+
+  /**
+   * The same bytes at once, each fragment by itself: newly allocated, the caller's. None of a batch that was
+   * finished or set aside meanwhile.
+   * @throws Fault `batch_incomplete` (never) when Redis does not have every fragment as it was
+   */
+  async fragmentList(batch: SealedBatch): Promise<readonly Uint8Array[]> {
+    if (this.#options.redis.durability === 'replicated') await this.#confirm(batch);
+    const key = batchKey(batch.shard, batch.id);
+    const reader = await this.#redis.takeReader(key);
+    try {
+      const fragments: Uint8Array[] = [];
+      let bytes = 0;
+      for (let position = 0; position < batch.fragments; position++) {
+        const views: Uint8Array[] = [];
+        for await (const view of reader.stream(['LRANGE', key, position, position])) views.push(view);
+        const fragment = Buffer.concat(views);
+        bytes += fragment.length;
+        if (views.length > 0) fragments.push(fragment);
+      }
+      if (fragments.length === batch.fragments && bytes === batch.bytes) return fragments;
+      if (!(await this.isSealed(batch))) return [];
+      const found = `${fragments.length} of ${batch.fragments} fragments, ${bytes} of ${batch.bytes} bytes`;
+      throw incomplete(batch, 'never', found);
     } finally {
       this.#redis.giveReader(reader);
     }
@@ -198,6 +318,10 @@ export class BatchStore {
 
   #run(script: keyof typeof SCRIPTS, shard: number, args: readonly CommandPart[]): Promise<Reply> {
     return SCRIPTS[script].run(this.#redis, [keyPrefix(shard)], args);
+  }
+
+  async #confirm({ shard, id }: SealedBatch): Promise<void> {
+    await SCRIPTS.confirm.runDurably(this.#redis, [keyPrefix(shard)], [id]);
   }
 
   #ask(shard: number, parts: readonly CommandPart[]): Promise<Reply> {
@@ -215,12 +339,24 @@ export class BatchStore {
     return `${this.#idSeed}-${this.#idCounter}`;
   }
 
+  #appended(shard: number, generation: number, reply: Reply): AppendResult {
+    assert(Array.isArray(reply), 'append answers with an array');
+    const [word, ...positions] = reply;
+    if (word === 'known') return { ...NOTHING_APPENDED, known: positions.map(Number) };
+    if (word !== 'overtaken') return this.#sealing(shard, reply);
+    const message = `rows were placed by routing ${generation}, but shard ${shard} knows a newer one`;
+    throw new Fault('routing_changed', 'here', message);
+  }
+
   #sealing(shard: number, reply: Reply): AppendResult {
     assert(Array.isArray(reply), 'append and sealDue answer with an array');
-    const [queueBytes, openAgeMs, ...sealed] = reply;
+    const [queueBytes, openAgeMs, forgotten, batches, ...sealed] = reply;
     assert(typeof queueBytes === 'number' && typeof openAgeMs === 'number', 'the answer begins with figures');
     this.#noteBytes(shard, queueBytes);
     return {
+      known: [],
+      forgotten: Number(forgotten),
+      batches: texts(batches ?? []),
       sealed: this.#describe(shard, texts(sealed)),
       openAgeMsMax: openAgeMs < 0 ? undefined : openAgeMs,
       queueBytes,
@@ -235,7 +371,7 @@ export class BatchStore {
         batches.push(parseDescription(shard, flat[i] ?? '', flat[i + 1] ?? ''));
       } catch (error) {
         if (!(error instanceof Fault)) throw error;
-        this.#logger.warn({ reason: error.message }, 'a batch is left to another version');
+        this.#options.logger.warn({ reason: error.message }, 'a batch is left to another version');
       }
     }
     return batches;

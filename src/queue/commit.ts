@@ -5,28 +5,38 @@
  *   submit → open blocks → (closed, compressed) → fragments → store.append, per shard → its promises
  *
  * A request is acknowledged with its group, once every shard has its part, never before. A group that fails,
- * if only on one shard, fails as a whole: its clients send again.
+ * if only on one shard, fails as a whole: its clients send again. A shard that has a request of the group
+ * already, from an earlier try, says so and gets the others alone (group.ts).
  */
 import { sleep, tickMs } from '../base/clock.ts';
-import { assert } from '../base/errors.ts';
+import { Fault, assert } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
 import type { Instruments } from '../metrics/instruments.ts';
-import type { Fragment, Layout } from '../model/batch.ts';
+import type { Fragment } from '../model/batch.ts';
 import type { OpenBlocks } from '../model/block.ts';
 import type { Outcome } from '../model/outcome.ts';
 import type { Signal } from '../model/signal.ts';
-import type { AppendResult, Items } from './batch-store.ts';
+import type { AppendResult, Items, RequestMemo } from './batch-store.ts';
+import {
+  type BlockCompressor,
+  type Entry,
+  type Group,
+  type Part,
+  type Placing,
+  type Resendable,
+  fragmentsOf,
+  isRemembered,
+  newGroup,
+  partsOf,
+} from './group.ts';
 
-/**
- * Makes the stored form of a block. The result is newly allocated; the block is only read during the call.
- */
-export interface BlockCompressor {
-  readonly layout: Layout;
-  compress(block: Uint8Array): Uint8Array;
-}
+export type { BlockCompressor, Placing, Resendable } from './group.ts';
 
 export interface GroupCommitOptions {
   readonly signal: Signal;
   readonly blocks: OpenBlocks;
+  /** Further blocks, for a group that has to be made anew while the others fill; asked for once at most. */
+  readonly spareBlocks: () => Promise<OpenBlocks>;
   readonly compressor: BlockCompressor;
   readonly store: {
     append(shard: number, fragments: readonly Fragment[], items: Items): Promise<AppendResult>;
@@ -35,7 +45,20 @@ export interface GroupCommitOptions {
   readonly fragmentBytesMax: number;
   /** What an append to a shard did: sealed batches want jobs. Must return at once. */
   readonly onStored: (shard: number, result: AppendResult) => void;
-  readonly instruments: Pick<Instruments, 'commitSeconds' | 'commits' | 'fragmentBytes'>;
+  /** A shard knows a newer routing than this gateway. */
+  readonly onOvertaken: () => void;
+  readonly instruments: Pick<
+    Instruments,
+    | 'commitSeconds'
+    | 'commits'
+    | 'fragmentBytes'
+    | 'itemsAccepted'
+    | 'itemsDuplicate'
+    | 'repeats'
+    | 'resendForgotten'
+    | 'resendRebuilds'
+  >;
+  readonly logger: Logger;
 }
 
 /** Of one append: what Redis has to copy in one go while everybody else waits. Then the next group begins. */
@@ -49,39 +72,17 @@ const GATHER_MS = 1;
 const GATHER_MS_MAX = 10;
 const GATHER_BYTES = 131_072;
 
-interface Waiter {
-  readonly outcome: Outcome;
-  readonly resolve: (outcome: Outcome) => void;
-  readonly reject: (error: unknown) => void;
-}
-
-/** Requests that are stored together. */
-interface Group {
-  readonly waiters: Waiter[];
-  /** Blocks that were closed already, and fragments made elsewhere. */
-  readonly fragments: Fragment[];
-  fragmentBytes: number;
-  /** Records accepted of all its requests. */
-  accepted: number;
-}
-
-/** What a shard gets of a group: one append. */
-interface Part {
-  readonly shard: number;
-  readonly fragments: Fragment[];
-  rows: number;
-}
-
 export class GroupCommit {
   readonly #options: GroupCommitOptions;
   /** Groups that were full before their turn came, oldest first. */
   readonly #full: Group[] = [];
+  /** How rows are placed from now on. */
+  #placing: Placing = { generation: 0, weights: [1] };
   /** The group that requests join; what is in the open blocks belongs to it. */
-  #group: Group = newGroup();
+  #group: Group = newGroup(this.#placing);
   #running = false;
   #drained: (() => void)[] = [];
-  /** Shards that rows go to. */
-  #shards = 1;
+  #spare: Promise<OpenBlocks> | undefined;
   #startedAtMs = Number.NEGATIVE_INFINITY;
   /** Ends the wait for a larger group. */
   #gathering: AbortController | undefined;
@@ -94,12 +95,13 @@ export class GroupCommit {
    * Stores the records of one Export<Signal>ServiceRequest (protobuf; only read during the call). Resolves
    * once they are in Redis, at once when there are none. Rejects with Malformed (this request alone) or with
    * the Fault of the commit, the same for its whole group: then nothing may be assumed to be stored.
+   * @param resend how a repetition is recognised; without it the request is stored again
    */
-  async submit(request: Uint8Array): Promise<Outcome> {
+  async submit(request: Uint8Array, resend?: Resendable): Promise<Outcome> {
     const { blocks, fragmentBytesMax } = this.#options;
     const outcome = blocks.append(request);
     if (outcome.accepted === 0) return outcome;
-    const stored = this.#join(outcome);
+    const stored = this.#join(outcome, resend, { placing: this.#placing });
     if (blocks.bytes >= fragmentBytesMax) {
       this.#closeBlocks();
       this.#startNextWhenFull();
@@ -109,23 +111,41 @@ export class GroupCommit {
   }
 
   /**
-   * Stores fragments that were made elsewhere, with the group that is open. They hold the records that
-   * `outcome` counts as accepted, and belong to the commit until the promise settles. Resolves and rejects as
-   * `submit`.
+   * The same for a request that was stored in part when rows were placed otherwise: its rows go where they
+   * would have gone then, so that the parts which are there already are recognised.
    */
-  async submitFragments(fragments: readonly Fragment[], outcome: Outcome): Promise<Outcome> {
-    if (outcome.accepted === 0) return outcome;
-    for (const fragment of fragments) this.#add(fragment);
-    const stored = this.#join(outcome);
-    if (this.#group.fragmentBytes >= COMMIT_BYTES_MAX) this.#closeBlocks();
-    this.#startNextWhenFull();
-    return stored;
+  async submitPlaced(request: Uint8Array, resend: Resendable, placing: Placing): Promise<Outcome> {
+    const blocks = await this.#spareBlocks();
+    blocks.route(placing.weights);
+    const outcome = blocks.append(request);
+    return this.#joinFragments(fragmentsOf(blocks, this.#options.compressor), outcome, resend, placing);
   }
 
-  /** The weights of the shards for later requests; rows that are open stay with their shard. */
-  route(weights: readonly number[]): void {
-    this.#shards = weights.filter((weight) => weight > 0).length;
-    this.#options.blocks.route(weights);
+  /**
+   * Stores fragments that were made elsewhere, with the group that is open. They hold the records that
+   * `outcome` counts as accepted, and belong to the commit until the promise settles. Resolves and rejects as
+   * `submit`; also with Fault `routing_changed` when they were placed by a routing that holds no longer.
+   * @param isPast as in `submitPlaced`: they were placed as when the request came first
+   */
+  async submitFragments(
+    fragments: readonly Fragment[],
+    outcome: Outcome,
+    placing: Placing,
+    resend?: Resendable,
+    isPast = false,
+  ): Promise<Outcome> {
+    if (!isPast && placing.generation !== this.#placing.generation) {
+      throw new Fault('routing_changed', 'here', 'the shards changed while the request was transcoded');
+    }
+    return this.#joinFragments(fragments, outcome, resend, placing);
+  }
+
+  /** How rows of later requests are placed; those that are open stay where they are, in their own group. */
+  route(placing: Placing): void {
+    if (this.#group.entries.length > 0) this.#full.push(this.#takeGroup());
+    this.#placing = placing;
+    this.#group = newGroup(placing);
+    this.#options.blocks.route(placing.weights);
   }
 
   /**
@@ -137,10 +157,28 @@ export class GroupCommit {
     return new Promise((resolve) => this.#drained.push(resolve));
   }
 
-  #join(outcome: Outcome): Promise<Outcome> {
+  async #joinFragments(
+    fragments: readonly Fragment[],
+    outcome: Outcome,
+    resend: Resendable | undefined,
+    placing: Placing,
+  ): Promise<Outcome> {
+    if (outcome.accepted === 0) return outcome;
+    for (const fragment of fragments) this.#add(fragment);
+    const stored = this.#join(outcome, resend, { placing, fragments });
+    if (this.#group.fragmentBytes >= COMMIT_BYTES_MAX) this.#closeBlocks();
+    this.#startNextWhenFull();
+    return stored;
+  }
+
+  #join(
+    outcome: Outcome,
+    resend: Resendable | undefined,
+    made: Pick<Entry, 'placing' | 'fragments'>,
+  ): Promise<Outcome> {
     this.#group.accepted += outcome.accepted;
     const stored = new Promise<Outcome>((resolve, reject) =>
-      this.#group.waiters.push({ outcome, resolve, reject }),
+      this.#group.entries.push({ outcome, resend, ...made, resolve, reject }),
     );
     if (!this.#running) {
       this.#running = true;
@@ -166,8 +204,9 @@ export class GroupCommit {
 
   /** How long the next group should still wait for further requests. */
   #gatherMs(): number {
-    if (this.#shards === 1 || this.#group.waiters.length === 0 || this.#isLarge()) return 0;
-    const spacingMs = Math.min(GATHER_MS_MAX, GATHER_MS * (this.#shards - 1));
+    const shards = this.#shards;
+    if (shards === 1 || this.#group.entries.length === 0 || this.#isLarge()) return 0;
+    const spacingMs = Math.min(GATHER_MS_MAX, GATHER_MS * (shards - 1));
     return this.#startedAtMs + spacingMs - tickMs();
   }
 
@@ -175,6 +214,11 @@ export class GroupCommit {
     this.#gathering = new AbortController();
     await sleep(waitMs, this.#gathering.signal);
     this.#gathering = undefined;
+  }
+
+  /** That rows go to. */
+  get #shards(): number {
+    return this.#placing.weights.filter((weight) => weight > 0).length;
   }
 
   /** Whether waiting for further requests would save little. */
@@ -187,14 +231,13 @@ export class GroupCommit {
   #next(): Group | undefined {
     const full = this.#full.shift();
     if (full !== undefined) return full;
-    if (this.#group.waiters.length === 0) return undefined;
-    return this.#takeGroup();
+    return this.#group.entries.length === 0 ? undefined : this.#takeGroup();
   }
 
   #takeGroup(): Group {
     this.#closeBlocks();
     const group = this.#group;
-    this.#group = newGroup();
+    this.#group = newGroup(this.#placing);
     return group;
   }
 
@@ -203,35 +246,107 @@ export class GroupCommit {
     const { signal, instruments } = this.#options;
     const startedAtMs = tickMs();
     this.#startedAtMs = startedAtMs;
-    const parts = partsOf(group);
+    const parts = partsOf(group.fragments);
+    const rows = parts.reduce((sum, part) => sum + part.rows, 0);
+    assert(rows === group.accepted, `${group.accepted} accepted items are as many rows, not ${rows}`);
+    const known = new Set<Entry>();
     // All at once: they follow each other on one connection. All have to end before anybody is told.
-    const ends = await Promise.allSettled(parts.map((part) => this.#append(part)));
+    const ends = await Promise.allSettled(parts.map((part) => this.#append(group, part, known)));
     const failed = ends.find((end) => end.status === 'rejected');
     if (failed !== undefined) {
       instruments.commits.inc({ outcome: 'failed' });
-      for (const { reject } of group.waiters) reject(failed.reason);
+      if (isOvertaken(failed.reason)) this.#options.onOvertaken();
+      for (const { reject } of group.entries) reject(failed.reason);
       return;
     }
-    for (const { resolve, outcome } of group.waiters) resolve(outcome);
+    for (const { resolve, outcome } of group.entries) resolve(outcome);
+    const stored = ends.reduce((sum, end) => sum + (end.status === 'fulfilled' ? end.value : 0), 0);
+    instruments.itemsAccepted.inc({ signal }, stored);
     instruments.commitSeconds.observe((tickMs() - startedAtMs) / 1000);
     instruments.commits.inc({ outcome: 'stored' });
     instruments.fragmentBytes.inc({ signal }, group.fragmentBytes);
+    if (known.size === 0) return;
+    instruments.itemsDuplicate.inc({ signal }, group.accepted - stored);
+    instruments.repeats.inc({ signal, found: 'redis' }, known.size);
   }
 
-  async #append({ shard, fragments, rows }: Part): Promise<void> {
-    const { signal, store, onStored } = this.#options;
-    const result = await store.append(shard, fragments, { signal, accepted: rows });
-    onStored(shard, result);
+  /**
+   * Appends a shard's part, without the requests that the shard has already.
+   * @param known gets those
+   * @returns the rows that were stored
+   */
+  async #append(group: Group, part: Part, known: Set<Entry>): Promise<number> {
+    const { shard } = part;
+    const { signal, store, onStored, instruments } = this.#options;
+    const { generation } = group.placing;
+    let entries = group.entries;
+    let { fragments, rows } = part;
+    while (rows > 0) {
+      const remembered = entries.filter(isRemembered);
+      const items = { signal, accepted: rows, generation, requests: memosOf(remembered) };
+      const result = await store.append(shard, fragments, items);
+      if (result.known.length === 0) {
+        instruments.resendForgotten.inc(result.forgotten);
+        this.#tell(shard, entries, result);
+        onStored(shard, result);
+        return rows;
+      }
+      const here = new Set(result.known.map((position) => remembered[position]));
+      for (const entry of here) if (entry !== undefined) known.add(entry);
+      entries = entries.filter((entry) => !here.has(entry));
+      ({ fragments, rows } = await this.#rebuild(shard, entries));
+    }
+    return 0;
+  }
+
+  /** A shard's part of these requests alone. */
+  async #rebuild(shard: number, entries: readonly Entry[]): Promise<Part> {
+    const { compressor, instruments, fragmentBytesMax } = this.#options;
+    instruments.resendRebuilds.inc();
+    const blocks = await this.#spareBlocks();
+    const fragments: Fragment[] = [];
+    const close = () => {
+      if (blocks.rows > 0) fragments.push(...fragmentsOf(blocks, compressor));
+    };
+    let routed: Placing | undefined;
+    for (const { resend, placing, fragments: made } of entries) {
+      if (made !== undefined) {
+        fragments.push(...made);
+        continue;
+      }
+      assert(resend !== undefined, 'where requests are remembered all of them can be made anew');
+      if (placing !== routed) {
+        close();
+        blocks.route(placing.weights);
+        routed = placing;
+      }
+      blocks.append(resend.again());
+      if (blocks.bytes >= fragmentBytesMax) close();
+    }
+    close();
+    const part = partsOf(fragments.filter((fragment) => fragment.shard === shard))[0];
+    return part ?? { shard, fragments: [], rows: 0 };
+  }
+
+  #spareBlocks(): Promise<OpenBlocks> {
+    this.#spare ??= this.#options.spareBlocks();
+    return this.#spare;
+  }
+
+  /** Which requests went into which batches, for who follows a record. */
+  #tell(shard: number, entries: readonly Entry[], { batches }: AppendResult): void {
+    const { signal, logger } = this.#options;
+    if (!logger.isLevelEnabled('debug')) return;
+    const requests = entries.map(({ resend }) => resend?.requestId ?? '');
+    const names = [...new Set(batches)];
+    logger.debug({ signal, shard, requests, batches: names }, 'requests are in these batches');
   }
 
   /** Makes fragments of the open blocks; they stay in the group whose requests filled them. */
   #closeBlocks(): void {
     const { blocks, compressor } = this.#options;
     if (blocks.rows === 0) return;
-    const { layout } = compressor;
-    for (const { shard, table, rows, bytes } of blocks.close()) {
-      this.#add({ shard, table, layout, rows, bytes: compressor.compress(bytes) });
-    }
+    for (const fragment of fragmentsOf(blocks, compressor)) this.#add(fragment);
   }
 
   #add(fragment: Fragment): void {
@@ -246,30 +361,17 @@ export class GroupCommit {
   #startNextWhenFull(): void {
     if (this.#group.fragmentBytes < COMMIT_BYTES_MAX) return;
     this.#full.push(this.#group);
-    this.#group = newGroup();
+    this.#group = newGroup(this.#placing);
   }
 }
 
-/** @returns one part for each shard that the group has rows for, with its fragments in their order */
-function partsOf({ fragments, accepted }: Group): Part[] {
-  const parts: Part[] = [];
-  let part: Part | undefined;
-  let rows = 0;
-  for (const fragment of fragments) {
-    const { shard } = fragment;
-    if (part?.shard !== shard) part = parts.find((other) => other.shard === shard);
-    if (part === undefined) {
-      part = { shard, fragments: [], rows: 0 };
-      parts.push(part);
-    }
-    part.fragments.push(fragment);
-    part.rows += fragment.rows;
-    rows += fragment.rows;
-  }
-  assert(rows === accepted, `${accepted} accepted items are as many rows, not ${rows}`);
-  return parts;
+function memosOf(entries: readonly Entry[]): RequestMemo[] {
+  return entries.flatMap(({ resend, placing }) => {
+    if (resend === undefined) return [];
+    return [{ mark: resend.mark, seconds: resend.seconds, generation: placing.generation }];
+  });
 }
 
-function newGroup(): Group {
-  return { waiters: [], fragments: [], fragmentBytes: 0, accepted: 0 };
+function isOvertaken(error: unknown): boolean {
+  return error instanceof Fault && error.code === 'routing_changed';
 }

@@ -3,26 +3,32 @@
  * died and delays those that failed. A job holds the batch's description, never its payload, and its id is
  * the batch's: adding it twice adds it once. Losing a job loses nothing, the sweep adds it again.
  */
-import { type Job, Queue, Worker } from 'bullmq';
-import type { Redis } from 'ioredis';
+import { type Job, Queue, WaitingError, Worker } from 'bullmq';
 import { sleep } from '../base/clock.ts';
 import { Fault, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Settings } from '../config/settings.ts';
+import type { Instruments } from '../metrics/instruments.ts';
 import { LAYOUTS, type SealedBatch } from '../model/batch.ts';
 import { isTable } from '../model/signal.ts';
+import type { BullConnection } from '../redis/connection.ts';
 import { faultOfReply, unavailable } from '../redis/faults.ts';
 import { backoffMs } from './backoff.ts';
+import { Breaker, type Reachable } from './breaker.ts';
+import { FreshTurns } from './fresh.ts';
 import { QUEUE_NAME, shardTag } from './keys.ts';
+import { Trials } from './trials.ts';
 
 /** A job is tried until its batch is written or buried: there is no last attempt. */
 const ATTEMPTS_MAX = Number.MAX_SAFE_INTEGER;
 /**
- * A writer that is alive renews its locks at half this time. One that died is noticed after at most this and
- * one check for stalled jobs: its batches are with another writer after 11 s at the latest.
+ * A writer that is alive renews its locks before they are `LOCK_RENEW_MS` old: it may be busy for 3 s without
+ * losing one. One that died is noticed after at most `LOCK_MS` and one check for stalled jobs: its batches
+ * are with another writer after 5 s and a bit.
  */
-const LOCK_MS = 8_000;
-const STALLED_CHECK_MS = 3_000;
+const LOCK_MS = 4_000;
+const LOCK_RENEW_MS = 1_000;
+const STALLED_CHECK_MS = 1_000;
 /** How long a worker keeps off after it failed to fetch a job. */
 const FETCH_RETRY_MS = 1_000;
 /** BullMQ's log of what happened to jobs, which nobody reads. */
@@ -33,11 +39,13 @@ const JOB_OPTIONS = {
   backoff: { type: 'custom' },
   removeOnComplete: true,
   removeOnFail: true,
+  // One of each try would be kept in Redis, without bound.
+  stackTraceLimit: 0,
 } as const;
 
 export interface JobQueueOptions {
   /** Of `connectRedis`. All shards share it; it stays the caller's, who ends it after the last `close`. */
-  readonly redis: Redis;
+  readonly redis: BullConnection;
   readonly shard: number;
   readonly logger: Logger;
 }
@@ -93,37 +101,62 @@ export interface JobWorkerOptions {
    * Of `connectRedisForWorker`. All shards share it; it stays the caller's, who ends it after the last
    * `close`. Each worker has a second one of its own, on which it waits for jobs.
    */
-  readonly redis: Redis;
+  readonly redis: BullConnection;
   readonly write: Settings['write'];
   readonly shard: number;
   /**
    * Writes one batch. Its promise settles when the job is over: resolved, it is removed; rejected, whatever
-   * the error, the batch comes again after a delay. May be called for a batch that was written before, or is
-   * just being written by another writer.
+   * the error, the batch comes again. May be called for a batch that was written before, or is just being
+   * written by another writer.
    */
   readonly handle: (batch: SealedBatch) => Promise<unknown>;
-  /** Where batches are found while Redis is too full to give out jobs; without it, that is waited out. */
-  readonly store?: { oldest(shard: number, limit: number): Promise<readonly SealedBatch[]> };
+  /**
+   * Where batches are found without their jobs: the oldest while Redis is too full to give out jobs and for
+   * trials, the newest so that fresh data is not starved by a backlog. Without it, all that is waited out.
+   */
+  readonly store?: Waiting;
+  /** Without it, the shard always is. */
+  readonly reachable?: Reachable;
+  readonly instruments?: Pick<Instruments, 'writesPaused'>;
   readonly logger: Logger;
 }
 
-/** Takes a shard's jobs, up to `write.insertsInFlightMax` at once, from its construction on. */
+/** The sealed batches of a shard; all of it rejects with Faults of Redis. */
+export interface Waiting {
+  oldest(shard: number, limit: number): Promise<readonly SealedBatch[]>;
+  newest(shard: number, limit: number): Promise<readonly SealedBatch[]>;
+  counts(shard: number): Promise<{ readonly sealedBatches: number }>;
+}
+
+/**
+ * Takes a shard's jobs, up to `write.insertsInFlightMax` at once, from its construction on: in the order in
+ * which their batches were sealed, but for those that failed alone, which come after the others. While there
+ * is backlog, fresh batches have their turns (fresh.ts). While no replica takes inserts, none is taken, and
+ * those at hand go back to the front, untried (breaker.ts).
+ */
 export class JobWorker {
   readonly #options: JobWorkerOptions;
   readonly #worker: Worker<SealedBatch>;
+  readonly #breaker: Breaker;
+  readonly #fresh: FreshTurns;
   /** Ids of the batches that are being written here. */
   readonly #active = new Set<string>();
   readonly #closing = new AbortController();
-  #resting = false;
+  /** Why no jobs are taken now. */
+  readonly #pauses = new Set<'breaker' | 'redis'>();
+  readonly #trials = new Trials();
 
   constructor(options: JobWorkerOptions) {
     const { redis, write, shard, logger } = options;
     this.#options = options;
-    this.#worker = new Worker<SealedBatch>(QUEUE_NAME, (job: Job<unknown>) => this.#handle(batchOfJob(job)), {
+    this.#breaker = this.#makeBreaker();
+    this.#fresh = new FreshTurns(write);
+    this.#worker = new Worker<SealedBatch>(QUEUE_NAME, (job: Job<unknown>, token) => this.#take(job, token), {
       connection: redis,
       prefix: shardTag(shard),
       concurrency: write.insertsInFlightMax,
       lockDuration: LOCK_MS,
+      lockRenewTime: LOCK_RENEW_MS,
       stalledInterval: STALLED_CHECK_MS,
       maxStalledCount: ATTEMPTS_MAX,
       runRetryDelay: FETCH_RETRY_MS,
@@ -136,8 +169,9 @@ export class JobWorker {
       void this.#rest(error);
     });
     this.#worker.on('failed', (job, error) => {
-      const { id, attemptsMade } = job ?? {};
-      logger.debug({ shard, batch: id, attemptsMade, reason: error.message }, 'a batch comes again');
+      const about = { shard, batch: job?.id, attemptsMade: job?.attemptsMade };
+      if (error instanceof Fault) logger.debug({ ...about, reason: error.message }, 'a batch comes again');
+      else logger.error({ ...about, err: error }, 'a mistake of this program: a batch comes again');
     });
     this.#worker.on('stalled', (id) => logger.info({ shard, batch: id }, "took over a dead writer's batch"));
   }
@@ -153,13 +187,89 @@ export class JobWorker {
     if (!ended) await within(msMax, this.#worker.disconnect());
   }
 
-  async #handle(batch: SealedBatch): Promise<void> {
+  #makeBreaker(): Breaker {
+    const { shard, write, store, reachable, instruments, logger } = this.#options;
+    return new Breaker({
+      shard,
+      write,
+      reachable,
+      pause: () => {
+        this.#trials.begin();
+        return this.#pause('breaker');
+      },
+      resume: () => this.#resume('breaker'),
+      trial: () => this.#tryOne(),
+      news: async () => this.#trials.hasNews((await this.#idle()) ?? []),
+      waiting: async () => (await known(store?.counts(shard)))?.sealedBatches,
+      instruments,
+      logger,
+      signal: this.#closing.signal,
+    });
+  }
+
+  /** One job. */
+  async #take(job: Job<unknown>, token: string | undefined): Promise<void> {
+    const batch = batchOfJob(job);
+    // BullMQ may still have been fetching it when it was told to pause.
+    if (this.#breaker.isOpen) return handBack(job, token);
+    if (this.#fresh.isDue(batch)) await this.#writeFresh();
+    if (this.#breaker.isOpen) return handBack(job, token);
+    const result = await this.#handle(batch);
+    if (result === 'front') return handBack(job, token);
+    if (result !== 'worked') throw result.error;
+  }
+
+  /** Writes one batch. `front`: it failed, and is not to blame. */
+  async #handle(batch: SealedBatch): Promise<'worked' | 'front' | { readonly error: unknown }> {
     this.#active.add(batch.id);
     try {
       await this.#options.handle(batch);
+      this.#breaker.worked(batch.id);
+      return 'worked';
+    } catch (error) {
+      return this.#breaker.failed(batch.id, error) === 'front' ? 'front' : { error };
     } finally {
       this.#active.delete(batch.id);
     }
+  }
+
+  /** The newest batch of the table whose turn it is. Its own job finds it gone later. */
+  async #writeFresh(): Promise<void> {
+    const { store, shard } = this.#options;
+    const newest = (await known(store?.newest(shard, FreshTurns.LOOK))) ?? [];
+    const batch = this.#fresh.choose(newest.filter(({ id }) => !this.#active.has(id)));
+    if (batch !== undefined) await this.#handle(batch);
+  }
+
+  /** The trial of the breaker. */
+  async #tryOne(): Promise<'worked' | 'failed' | 'none'> {
+    const idle = await this.#idle();
+    if (idle === undefined) return 'failed';
+    const batch = this.#trials.choose(idle);
+    if (batch === undefined) return 'none';
+    return (await this.#handle(batch)) === 'worked' ? 'worked' : 'failed';
+  }
+
+  /** Some of those that wait and aren't written here, the oldest first; undefined where Redis is away. */
+  async #idle(): Promise<readonly SealedBatch[] | undefined> {
+    const { store, shard } = this.#options;
+    const oldest = await known(store?.oldest(shard, Trials.LOOK));
+    const newest = await known(store?.newest(shard, Trials.LOOK));
+    if (store !== undefined && (oldest === undefined || newest === undefined)) return undefined;
+    const both = [...(oldest ?? []), ...(newest ?? []).toReversed()];
+    const byId = new Map(both.map((batch) => [batch.id, batch]));
+    return [...byId.values()].filter(({ id }) => !this.#active.has(id));
+  }
+
+  /** Running jobs go on. */
+  async #pause(why: 'breaker' | 'redis'): Promise<void> {
+    this.#pauses.add(why);
+    await this.#worker.pause(true);
+  }
+
+  async #resume(why: 'breaker' | 'redis'): Promise<void> {
+    this.#pauses.delete(why);
+    if (this.#pauses.size === 0 && !this.#closing.signal.aborted) await this.#worker.resume();
   }
 
   /**
@@ -169,34 +279,40 @@ export class JobWorker {
    */
   async #rest(error: Error): Promise<void> {
     const { code } = faultOfReply(error.message);
-    if (code === 'redis_error' || this.#resting || this.#closing.signal.aborted) return;
-    this.#resting = true;
-    try {
-      await this.#worker.pause(true);
-      const wrote = code === 'redis_full' && (await this.#writeOldest());
-      if (!wrote) await sleep(FETCH_RETRY_MS, this.#closing.signal);
-      if (!this.#closing.signal.aborted) await this.#worker.resume();
-    } finally {
-      this.#resting = false;
-    }
+    if (code === 'redis_error' || this.#pauses.has('redis') || this.#closing.signal.aborted) return;
+    await this.#pause('redis');
+    const wrote = code === 'redis_full' && (await this.#writeOldest());
+    if (!wrote) await sleep(FETCH_RETRY_MS, this.#closing.signal);
+    await this.#resume('redis');
   }
 
   /** Resolves with whether there is more room now. */
   async #writeOldest(): Promise<boolean> {
     const { store, shard, write, logger } = this.#options;
-    try {
-      const limit = write.insertsInFlightMax + this.#active.size;
-      const oldest = (await store?.oldest(shard, limit)) ?? [];
-      const batches = oldest.filter(({ id }) => !this.#active.has(id));
-      const count = batches.length;
-      if (count > 0) logger.warn({ shard, batches: count }, 'Redis is full: writing without jobs');
-      const written = await Promise.allSettled(batches.map((batch) => this.#handle(batch)));
-      return written.some(({ status }) => status === 'fulfilled');
-    } catch (error) {
-      if (!(error instanceof Fault)) throw error;
-      logger.debug({ shard, reason: error.message }, 'could not look for the oldest batches');
-      return false;
-    }
+    // Its trials take the oldest batches too, one at a time.
+    if (this.#breaker.isOpen) return false;
+    const oldest = (await known(store?.oldest(shard, write.insertsInFlightMax + this.#active.size))) ?? [];
+    const batches = oldest.filter(({ id }) => !this.#active.has(id));
+    const count = batches.length;
+    if (count > 0) logger.warn({ shard, batches: count }, 'Redis is full: writing without jobs');
+    const results = await Promise.all(batches.map((batch) => this.#handle(batch)));
+    return results.includes('worked');
+  }
+}
+
+/** Puts the job back where it came from; that is no attempt, and it waits for no delay. */
+async function handBack(job: Job<unknown>, token: string | undefined): Promise<never> {
+  await job.moveToWait(token);
+  throw new WaitingError();
+}
+
+/** What Redis says, or undefined where it doesn't: all of this is done again. */
+async function known<T>(answer: Promise<T> | undefined): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    return undefined;
   }
 }
 

@@ -22,6 +22,11 @@ export function batchKey(shard: number, id: string): string {
   return `${keyPrefix(shard)}batch:${id}`;
 }
 
+/** Of a batch that is being divided, what became of its parts; of one that was a letter, which. */
+export function partsKey(shard: number, id: string): string {
+  return `${keyPrefix(shard)}parts:${id}`;
+}
+
 /** BullMQ's own naming: `<prefix>:<queue>:<job id>`. */
 export function jobKeyPrefix(shard: number): string {
   return `${shardTag(shard)}:${QUEUE_NAME}:`;

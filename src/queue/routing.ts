@@ -24,7 +24,18 @@ export interface Routing {
   /** Grows by one with each change. 0 is a routing that was never published. */
   readonly generation: number;
   readonly shards: readonly RoutedShard[];
+  /** What rows were placed by before, the newest first; `untilMs` by Redis' clock. Redis adds it. */
+  readonly before?: readonly PastRouting[];
 }
+
+export interface PastRouting {
+  readonly generation: number;
+  readonly weights: readonly number[];
+  readonly untilMs: number;
+}
+
+/** Routings that are kept in mind: more changes than this within a resend window are not expected. */
+const PAST_MAX = 16;
 
 /** Without a cluster there is one shard, and nothing in Redis. */
 export const ONE_SHARD: Routing = { cluster: '', generation: 0, shards: [{ name: '', weight: 1 }] };
@@ -35,6 +46,9 @@ const SCHEMA = z.object({
   shards: z
     .array(z.object({ name: z.string(), weight: z.int().min(0) }))
     .refine((shards) => shards.some(({ weight }) => weight > 0)),
+  before: z
+    .array(z.object({ generation: z.int(), weights: z.array(z.int().min(0)), untilMs: z.number() }))
+    .exactOptional(),
 });
 
 /** `overtaken`: somebody else published first. The others: the routing would lose shards, see the script. */
@@ -50,7 +64,7 @@ export class RoutingStore {
 
   /** What is published; `undefined` when nothing is. @throws Fault `routing_unreadable` (elsewhere) */
   async read(): Promise<Routing | undefined> {
-    const text = await this.#redis.command(['GET', ROUTING_KEY]);
+    const text = await this.#redis.command(['GET', ROUTING_KEY], ROUTING_KEY);
     return text === null ? undefined : parseRouting(String(text));
   }
 
@@ -60,7 +74,7 @@ export class RoutingStore {
    */
   async publish(previousGeneration: number, routing: Routing): Promise<Published> {
     assert(routing.generation === previousGeneration + 1, 'a change is the next generation');
-    const args = [previousGeneration, JSON.stringify(routing)];
+    const args = [previousGeneration, JSON.stringify(routing), PAST_MAX];
     return (await SCRIPTS.publishRouting.run(this.#redis, [ROUTING_KEY], args)) as Published;
   }
 }

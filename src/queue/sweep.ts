@@ -24,14 +24,19 @@ export interface SweepOptions {
 }
 
 const PAGE = 1_000;
-/** Of one round; the next one goes on from the front, where those that got jobs don't count any more. */
+/** Of one round: the next one goes on where it ended, so that a large backlog costs no more than a small. */
 const JOBS_PER_ROUND_MAX = 1_000;
-const PAGES_PER_ROUND_MAX = 100;
+const PAGES_PER_ROUND_MAX = 5;
 
 export class Sweep {
   readonly #options: SweepOptions;
   readonly #stop = new AbortController();
   #ended: Promise<void> = Promise.resolve();
+  /**
+   * Where the next round begins, counted from the oldest. Batches that are written meanwhile move the others
+   * up: those that slip past are seen when it begins at the front again.
+   */
+  #offset = 0;
 
   constructor(options: SweepOptions) {
     this.#options = options;
@@ -48,25 +53,36 @@ export class Sweep {
     await this.#ended;
   }
 
-  /** One round. Resolves with how many batches got a job; rejects with a Fault of Redis. */
+  /**
+   * One round, which looks at 5,000 sealed batches at most. Resolves with how many batches got a job; rejects
+   * with a Fault of Redis.
+   */
   async sweep(): Promise<number> {
-    const { write, shard, store, jobs, instruments, logger } = this.#options;
+    const { shard, store, jobs, instruments, logger } = this.#options;
     const { sealed } = await store.sealDue(shard);
     for (const { table } of sealed) instruments.batchesSealed.inc({ table });
     if (sealed.length > 0) await jobs.add(sealed);
     let swept = 0;
     for (let page = 0; page < PAGES_PER_ROUND_MAX && swept < JOBS_PER_ROUND_MAX; page++) {
-      // Younger ones may be about to get their job from the process that sealed them.
-      const { seen, batches } = await store.orphans(shard, 2 * write.sweepMs, page * PAGE, PAGE);
-      if (batches.length > 0) await jobs.add(batches);
-      swept += batches.length;
-      if (seen < PAGE) break;
+      const { batches, last } = await this.#page();
+      swept += batches;
+      if (last) break;
     }
     if (swept > 0) {
       instruments.batchesSwept.inc(swept);
       logger.warn({ shard, batches: swept }, 'sealed batches without a job got one');
     }
     return swept;
+  }
+
+  async #page(): Promise<{ batches: number; last: boolean }> {
+    const { write, shard, store, jobs } = this.#options;
+    // Younger ones may be about to get their job from the process that sealed them.
+    const { seen, batches } = await store.orphans(shard, 2 * write.sweepMs, this.#offset, PAGE);
+    if (batches.length > 0) await jobs.add(batches);
+    const last = seen < PAGE;
+    this.#offset = last ? 0 : this.#offset + PAGE;
+    return { batches: batches.length, last };
   }
 
   async #rounds(): Promise<void> {

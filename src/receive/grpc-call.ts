@@ -13,11 +13,16 @@ import { GONE, type GrpcAnswer, type Reply, grpcAnswer } from './answer.ts';
 import type { BufferPool } from './buffers.ts';
 import type { CountedSignal, Counts } from './counts.ts';
 import { type FrameFault, GrpcMessage, PREFIX_BYTES } from './grpc-message.ts';
-import { type Admission, type Ingest, type Ticket, ask } from './ingest.ts';
+import {
+  type Admission, type Ingest, REQUEST_ID_HEADER, type Ticket, ask, requestIdOf, sourceOf,
+} from './ingest.ts';
 
 /** What all calls of a listener share. */
 export interface GrpcShared {
   readonly requestBytesMax: number;
+  readonly sourceHeader: string;
+  /** Requests get an id for the log, which costs something: only where it tells of single ones. */
+  readonly tracing: boolean;
   /** A message that stops arriving for this long is given up. */
   readonly stallMsMax: number;
   readonly ingest: Ingest;
@@ -52,6 +57,8 @@ export class ExportCall {
   readonly #shared: GrpcShared;
   readonly #stream: ServerHttp2Stream;
   readonly #signal: Signal;
+  readonly #source: string;
+  readonly #requestId: string | undefined;
   readonly #startedMs = performance.now();
   /** When the client stops waiting, by `performance.now()`. */
   readonly #deadlineMs: number;
@@ -66,6 +73,8 @@ export class ExportCall {
     this.#shared = shared;
     this.#stream = stream;
     this.#signal = signal;
+    this.#source = sourceOf(String(headers[shared.sourceHeader] ?? ''));
+    if (shared.tracing) this.#requestId = requestIdOf(String(headers[REQUEST_ID_HEADER] ?? ''));
     this.#deadlineMs = this.#startedMs + timeoutMsOf(headers['grpc-timeout']);
     this.#message = new GrpcMessage(shared.pool, shared.requestBytesMax);
     stream.on('close', () => this.#closed());
@@ -124,7 +133,8 @@ export class ExportCall {
     const { ingest, logger } = this.#shared;
     const encoding = this.#message.compressed ? this.#encoding : 'identity';
     const body = this.#message.handOver();
-    const reply = ask(ingest, { signal: this.#signal, format: 'protobuf', encoding, body }, logger);
+    const [signal, source, requestId] = [this.#signal, this.#source, this.#requestId];
+    const reply = ask(ingest, { signal, format: 'protobuf', encoding, source, requestId, body }, logger);
     this.#message.release();
     reply.then((known) => this.#answer(known));
   }

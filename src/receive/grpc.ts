@@ -12,7 +12,7 @@ import {
   type ServerHttp2Stream,
   createServer,
 } from 'node:http2';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Address } from '../config/settings.ts';
@@ -32,9 +32,12 @@ export interface GrpcOptions {
   readonly connectionsMax: number;
   /** A session without a call is kept this long. */
   readonly keepAliveMs: number;
+  /** The metadata in which clients name themselves, in lower case. */
+  readonly sourceHeader: string;
   readonly ingest: Ingest;
   readonly door: Admission;
-  readonly health: () => HealthStatus;
+  /** @param who the address that asks */
+  readonly health: (who: string) => HealthStatus;
   readonly instruments: Instruments;
   readonly logger: Logger;
 }
@@ -43,11 +46,19 @@ export interface GrpcListener {
   /** The real one where 0 was asked for. */
   readonly port: number;
   /**
-   * Accepts no more connections, says so on all sessions (GOAWAY), lets calls inside finish, then ends the
-   * sessions: after `msMax` at the latest. Close the door before, so that calls that are still coming are
-   * told to come back later.
+   * Accepts no more connections, says so on all sessions (GOAWAY with NO_ERROR and the last call that is
+   * taken: clients send later ones elsewhere by themselves), lets calls inside finish, then ends the
+   * sessions: after `msMax` at the latest, which cuts off what is inside. So leave the door open.
    */
   close(msMax: number): Promise<void>;
+}
+
+/** What is open, for the end. */
+interface Open {
+  readonly sessions: Set<ServerHttp2Session>;
+  readonly sockets: Set<Socket>;
+  streams: number;
+  closing: boolean;
 }
 
 const SERVICES: Readonly<Record<Signal, string>> = {
@@ -82,12 +93,17 @@ const REJECTED_STREAMS_MAX = 100;
 const STREAM_RESET_BURST = 1000;
 const STREAM_RESET_RATE = 33;
 const UNANSWERED_PINGS_MAX = 10;
+const DRAIN_POLL_MS = 10;
+/** Clients close their side when they have read that we did; one that has vanished isn't waited for. */
+const LINGER_MS = 500;
 
 /** @throws ConfigurationError when the address can't be had */
 export async function listenGrpc(options: GrpcOptions): Promise<GrpcListener> {
   const counts = new Counts(options.instruments, 'grpc');
   const shared: GrpcShared = {
     requestBytesMax: options.requestBytesMax,
+    sourceHeader: options.sourceHeader,
+    tracing: options.logger.isLevelEnabled('debug'),
     stallMsMax: Math.min(STALL_MS_MAX, options.keepAliveMs),
     ingest: options.ingest,
     door: options.door,
@@ -107,19 +123,29 @@ export async function listenGrpc(options: GrpcOptions): Promise<GrpcListener> {
     streamResetRate: STREAM_RESET_RATE,
     maxOutstandingPings: UNANSWERED_PINGS_MAX,
   });
-  const sessions = new Set<ServerHttp2Session>();
+  const open: Open = { sessions: new Set(), sockets: new Set(), streams: 0, closing: false };
   server.maxConnections = options.connectionsMax;
   server.on('drop', () => counts.connectionRefused());
-  server.on('session', (session) => keepSession(session, sessions, options.keepAliveMs, counts));
+  server.on('connection', (socket: Socket) => {
+    open.sockets.add(socket);
+    socket.once('close', () => open.sockets.delete(socket));
+  });
+  server.on('session', (session) => keepSession(session, open, options.keepAliveMs, counts));
   server.on('sessionError', (error) => options.logger.debug({ error: messageOf(error) }, 'gRPC session'));
-  server.on('stream', (stream, headers) => route(shared, options.health, stream, headers));
+  server.on('stream', (stream, headers) => {
+    open.streams += 1;
+    stream.once('close', () => {
+      open.streams -= 1;
+    });
+    route(shared, options.health, stream, headers);
+  });
   await listen(server, options.addr);
   const { port } = server.address() as AddressInfo;
   let closing: Promise<void> | undefined;
   return {
     port,
     close(msMax) {
-      closing ??= close(server, sessions, msMax, options.logger);
+      closing ??= close(server, open, msMax, options.logger);
       return closing;
     },
   };
@@ -134,11 +160,11 @@ function listen(server: Http2Server, addr: Address): Promise<void> {
 
 function keepSession(
   session: ServerHttp2Session,
-  sessions: Set<ServerHttp2Session>,
+  open: Open,
   keepAliveMs: number,
   counts: Counts,
 ): void {
-  sessions.add(session);
+  open.sessions.add(session);
   counts.connected();
   session.setLocalWindowSize(SESSION_WINDOW_BYTES);
   // Its first settings are the sign that somebody speaks HTTP/2.
@@ -148,14 +174,16 @@ function keepSession(
     session.setTimeout(keepAliveMs, () => session.close());
   });
   session.once('close', () => {
-    sessions.delete(session);
+    open.sessions.delete(session);
     counts.disconnected();
   });
+  // It was accepted in the last moment.
+  if (open.closing) session.close();
 }
 
 function route(
   shared: GrpcShared,
-  health: () => HealthStatus,
+  health: (who: string) => HealthStatus,
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
 ): void {
@@ -178,7 +206,8 @@ function route(
   if (signal !== undefined) {
     new ExportCall(shared, stream, signal, headers).accept(headers);
   } else if (path === HEALTH_CHECK_PATH) {
-    answerHealthCheck(stream, shared.pool, SERVICE_NAMES, health);
+    const who = stream.session?.socket.remoteAddress ?? '';
+    answerHealthCheck(stream, shared.pool, SERVICE_NAMES, () => health(who));
   } else {
     refuseCall(shared, stream, {
       kind: 'wrong',
@@ -199,22 +228,27 @@ function wrongProtocol(
     : 'unsupported_content_type';
 }
 
-function close(
-  server: Http2Server,
-  sessions: ReadonlySet<ServerHttp2Session>,
-  msMax: number,
-  logger: Logger,
-): Promise<void> {
+function close(server: Http2Server, open: Open, msMax: number, logger: Logger): Promise<void> {
+  open.closing = true;
+  const startedAtMs = performance.now();
+  let busyAtMs = startedAtMs;
   return new Promise((resolve) => {
-    const deadline = setTimeout(() => {
-      logger.warn({ sessions: sessions.size, msMax }, 'gRPC sessions were cut off');
-      for (const session of sessions) session.destroy();
-    }, msMax);
-    // Resolves once the last session has gone.
+    const look = () => {
+      const now = performance.now();
+      if (open.streams > 0) busyAtMs = now;
+      if (now - startedAtMs < msMax && now - busyAtMs < LINGER_MS) return;
+      clearInterval(timer);
+      const calls = open.streams;
+      if (calls > 0) logger.warn({ calls, msMax }, 'gRPC calls were cut off');
+      for (const session of open.sessions) session.destroy();
+      for (const socket of open.sockets) socket.destroy();
+    };
+    const timer = setInterval(look, DRAIN_POLL_MS);
+    // Resolves once the last connection has gone.
     server.close(() => {
-      clearTimeout(deadline);
+      clearInterval(timer);
       resolve();
     });
-    for (const session of sessions) session.close();
+    for (const session of open.sessions) session.close();
   });
 }

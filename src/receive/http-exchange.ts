@@ -17,12 +17,17 @@ import { type HttpResponse, IDLE_SECONDS_MIN } from './uws.ts';
 /** What all exchanges of a listener share. */
 export interface HttpShared {
   readonly requestBytesMax: number;
+  readonly sourceHeader: string;
   readonly ingest: Ingest;
   readonly door: Admission;
   readonly counts: Counts;
   readonly pool: BufferPool;
   readonly logger: Logger;
   readonly open: Set<HttpExchange>;
+  /** Requests get an id for the log, which costs something: only where it tells of single ones. */
+  readonly tracing: boolean;
+  /** Open ones, with a request or without. */
+  connections: number;
   /** Set when the listener closes: connections end with their answer. */
   draining: boolean;
 }
@@ -60,6 +65,8 @@ export class HttpExchange {
   #state: 'reading' | 'refusing' | 'asking' | 'gone' | 'done' = 'reading';
   #refusal: Reply | undefined;
   #encoding: Encoding = 'identity';
+  #source = '';
+  #requestId: string | undefined;
   #ticket: Ticket | undefined;
   #body: PooledBody | undefined;
   #arrivedBytes = 0;
@@ -73,11 +80,13 @@ export class HttpExchange {
   }
 
   /** Lets the request in and reads its body. Within the handler of the route. */
-  accept(signal: Signal, encoding: Encoding): void {
+  accept(signal: Signal, encoding: Encoding, source: string, requestId: string | undefined): void {
     const entered = this.#enter();
     if (entered.kind === 'ticket') {
       this.#ticket = entered;
       this.#encoding = encoding;
+      this.#source = source;
+      this.#requestId = requestId;
       this.#res.onData((chunk, last) => this.#arrived(signal, new Uint8Array(chunk), last));
     } else {
       this.refuse(entered);
@@ -86,14 +95,21 @@ export class HttpExchange {
 
   /** Answers without reading the body first. Within the handler of the route. */
   refuse(reply: Reply): void {
-    if (this.#chunked) {
-      // It has no known end: it is read up to the limit, so that a client which sends first sees its answer.
-      this.#state = 'refusing';
-      this.#refusal = reply;
+    if (this.#chunked || this.#shared.draining) {
+      this.#answerAtEnd(reply);
       this.#res.onData((chunk, last) => this.#discarded(chunk.byteLength, last));
     } else {
       this.#answer(reply, this.#head.declaredBytes > DISCARD_FACTOR * this.#shared.requestBytesMax);
     }
+  }
+
+  /**
+   * For a body without a known end, and for a connection that ends with its answer: what is still to come is
+   * read first, up to the limit. Else a reset could overtake the answer to a client that is still sending.
+   */
+  #answerAtEnd(reply: Reply): void {
+    this.#state = 'refusing';
+    this.#refusal = reply;
   }
 
   #discarded(bytes: number, last: boolean): void {
@@ -104,11 +120,14 @@ export class HttpExchange {
 
   /** One piece of the body, valid only now. */
   #arrived(signal: Signal, piece: Uint8Array, last: boolean): void {
+    if (this.#state === 'refusing') this.#discarded(piece.length, last);
     if (this.#state !== 'reading') return;
     this.#arrivedBytes += piece.length;
     const tooLarge = this.#arrivedBytes > this.#shared.requestBytesMax;
     const refusal = tooLarge ? this.#tooLarge() : this.#ticket?.grow(piece.length);
-    if (refusal !== undefined) {
+    if (refusal !== undefined && this.#shared.draining && !last && !tooLarge) {
+      this.#answerAtEnd(refusal);
+    } else if (refusal !== undefined) {
       this.#answer(refusal, !last && this.#chunked);
     } else if (last && this.#body === undefined) {
       this.#ask(signal, [piece]);
@@ -133,7 +152,9 @@ export class HttpExchange {
     this.#state = 'asking';
     const { ingest, logger } = this.#shared;
     const format = this.#head.format === 'json' ? 'json' : 'protobuf';
-    const reply = ask(ingest, { signal, format, encoding: this.#encoding, body }, logger);
+    const [encoding, source, requestId] = [this.#encoding, this.#source, this.#requestId];
+    const request = { signal, format, encoding, source, requestId, body } as const;
+    const reply = ask(ingest, request, logger);
     this.#body?.release();
     reply.then((known) => this.#answer(known, false));
   }

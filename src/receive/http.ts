@@ -20,7 +20,7 @@ import { BufferPool } from './buffers.ts';
 import { Cors, type Header } from './cors.ts';
 import { Counts } from './counts.ts';
 import { HttpExchange, type HttpShared } from './http-exchange.ts';
-import type { Admission, Ingest } from './ingest.ts';
+import { type Admission, type Ingest, REQUEST_ID_HEADER, requestIdOf, sourceOf } from './ingest.ts';
 import {
   type App,
   type HttpRequest,
@@ -35,6 +35,8 @@ export interface HttpOptions {
   readonly requestBytesMax: number;
   readonly connectionsMax: number;
   readonly corsOrigins: readonly string[];
+  /** The header in which clients name themselves, in lower case. */
+  readonly sourceHeader: string;
   readonly ingest: Ingest;
   readonly door: Admission;
   readonly instruments: Instruments;
@@ -45,14 +47,19 @@ export interface HttpListener {
   /** The real one where 0 was asked for. */
   readonly port: number;
   /**
-   * Accepts no more connections, lets requests inside finish, then ends all connections: after `msMax` at the
-   * latest. Close the door before, so that requests on connections that are already open are told to come
-   * back later.
+   * Accepts no more connections, and goes on taking requests on those that are open: each answer says
+   * `Connection: close` and ends its own. Resolves when none is left, or when those that are had no request
+   * for a moment: after `msMax` at the latest, which cuts off what is inside. So leave the door open.
    */
   close(msMax: number): Promise<void>;
 }
 
 const DRAIN_POLL_MS = 10;
+/**
+ * A connection can't be told that it is about to be closed, but with an answer. Clients that send at least
+ * this often get one; the others find it closed while they don't use it, as after every idle time.
+ */
+const LINGER_MS = 500;
 const PATHS = SIGNALS.map((signal) => `/v1/${signal}`).join(', ');
 
 /** @throws ConfigurationError when the address can't be had */
@@ -60,16 +67,19 @@ export async function listenHttp(options: HttpOptions): Promise<HttpListener> {
   const { addr } = options;
   const shared: HttpShared = {
     requestBytesMax: options.requestBytesMax,
+    sourceHeader: options.sourceHeader,
     ingest: options.ingest,
     door: options.door,
     counts: new Counts(options.instruments, 'http'),
     pool: new BufferPool(),
     logger: options.logger,
     open: new Set(),
+    connections: 0,
+    tracing: options.logger.isLevelEnabled('debug'),
     draining: false,
   };
   const app = uWS.App();
-  boundConnections(app, shared.counts, options.connectionsMax);
+  boundConnections(app, shared, options.connectionsMax);
   addRoutes(app, shared, new Cors(options.corsOrigins));
   const socket = await listenExclusively(app, addr.host, addr.port);
   if (socket === false) throw await whyNotListen('SLUICE_HTTP_ADDR', addr);
@@ -84,13 +94,13 @@ export async function listenHttp(options: HttpOptions): Promise<HttpListener> {
   };
 }
 
-function boundConnections(app: App, counts: Counts, connectionsMax: number): void {
-  let connections = 0;
+function boundConnections(app: App, shared: HttpShared, connectionsMax: number): void {
+  const { counts } = shared;
   const follow = (res: HttpResponse, change: number) => {
-    connections += change;
+    shared.connections += change;
     if (change > 0) counts.connected();
     else counts.disconnected();
-    if (change > 0 && connections > connectionsMax) {
+    if (change > 0 && shared.connections > connectionsMax) {
       counts.connectionRefused();
       res.close();
     }
@@ -129,7 +139,8 @@ function receive(shared: HttpShared, cors: Cors, signal: Signal, res: HttpRespon
     const wanted = `use ${ENCODINGS.join(', ')}`;
     exchange.refuse(never('unsupported_encoding', `${named} is not supported: ${wanted}`));
   } else {
-    exchange.accept(signal, encoding);
+    const named = shared.tracing ? requestIdOf(req.getHeader(REQUEST_ID_HEADER)) : undefined;
+    exchange.accept(signal, encoding, sourceOf(req.getHeader(shared.sourceHeader)), named);
   }
 }
 
@@ -180,13 +191,14 @@ function answerPreflight(cors: Cors, res: HttpResponse, req: HttpRequest): void 
 function close(app: App, socket: ListenSocket, shared: HttpShared, msMax: number): Promise<void> {
   shared.draining = true;
   uWS.us_listen_socket_close(socket);
-  const deadlineMs = performance.now() + msMax;
+  const startedAtMs = performance.now();
   return new Promise((resolve) => {
     const look = () => {
-      const late = performance.now() >= deadlineMs;
-      if (shared.open.size > 0 && !late) return;
-      clearInterval(timer);
+      const ms = performance.now() - startedAtMs;
       const requests = shared.open.size;
+      const quiet = requests === 0 && (shared.connections === 0 || ms >= LINGER_MS);
+      if (!quiet && ms < msMax) return;
+      clearInterval(timer);
       if (requests > 0) shared.logger.warn({ requests, msMax }, 'HTTP requests were cut off');
       app.close();
       resolve();

@@ -2,6 +2,7 @@
  * What the listeners need of the rest of the program: somebody who takes a request, and somebody who lets it
  * in. `app` hands both over; the listeners don't know who they are.
  */
+import { randomBytes } from 'node:crypto';
 import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Encoding } from '../compress/inflate.ts';
@@ -13,6 +14,10 @@ export interface IngestRequest {
   readonly signal: Signal;
   readonly format: 'protobuf' | 'json';
   readonly encoding: Encoding;
+  /** Who sent it, by its own word: what stands in the header for that (`sourceOf`), empty without. */
+  readonly source: string;
+  /** For the log, where it tells of single requests. */
+  readonly requestId?: string | undefined;
   /**
    * As it came over the wire, never empty. One piece is only valid until `take` returns its promise: read or
    * copied by then, never kept. Several (of bodies above 4 MiB) are the taker's from then on, with the
@@ -43,6 +48,29 @@ export interface Admission {
   enter(declaredBytes: number): Ticket | Verdict;
 }
 
+/** The rest of a longer name doesn't count: nothing is refused because of its name. */
+const SOURCE_LENGTH_MAX = 128;
+
+/**
+ * The source of a request, from the value of its header. There are no blanks around it: the listener for
+ * HTTP/1.1 takes them away (RFC 9112, 5.1), and HTTP/2 doesn't let them through (RFC 9113, 8.2.1).
+ */
+export function sourceOf(header: string): string {
+  if (header.length <= SOURCE_LENGTH_MAX) return header;
+  // Copied, since a part of a string keeps all of it in memory, and sources are kept for a while.
+  return Buffer.from(header.slice(0, SOURCE_LENGTH_MAX)).toString();
+}
+
+/** In which a client may name a request. */
+export const REQUEST_ID_HEADER = 'x-request-id';
+const REQUEST_ID_LENGTH_MAX = 128;
+
+/** The name of a request in the log: the client's own, in characters that can be printed, or a random one. */
+export function requestIdOf(header: string): string {
+  const named = header.replaceAll(/[^\x20-\x7e]/g, '').slice(0, REQUEST_ID_LENGTH_MAX);
+  return named === '' ? randomBytes(6).toString('hex') : named;
+}
+
 const SURPRISE_RETRY_MS_MIN = 1_000;
 const SURPRISE_RETRY_MS_SPREAD = 4_000;
 
@@ -53,7 +81,10 @@ const SURPRISE_RETRY_MS_SPREAD = 4_000;
  */
 export async function ask(ingest: Ingest, request: IngestRequest, logger: Logger): Promise<Reply> {
   try {
-    return await ingest.take(request);
+    const verdict = await ingest.take(request);
+    const { requestId, signal } = request;
+    if (requestId !== undefined) logger.debug({ requestId, signal, answer: verdict.kind }, 'request');
+    return verdict;
   } catch (error) {
     const { signal, format, encoding } = request;
     logger.error(

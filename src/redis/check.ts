@@ -3,19 +3,29 @@
  * refuses.
  */
 import { Fault } from '../base/errors.ts';
-import type { Durability } from '../config/settings.ts';
-import type { RedisCommands } from './client.ts';
+import type { RedisSettings } from './access.ts';
+import type { LeanConnection } from './lean.ts';
 import type { Reply } from './replies.ts';
+import { parseRedisUrl, showAddress } from './url.ts';
 
+/** Of one master. */
 export interface RedisFacts {
+  /** `host:port` */
+  readonly node: string;
   readonly version: string;
+  /** `master` or `slave`, in Redis' own words. */
+  readonly role: string;
   /** 0: no bound of its own. */
   readonly maxmemoryBytes: number;
+  readonly usedMemoryBytes: number;
   /** `undefined` where the operator hides CONFIG, as managed services do. */
   readonly maxmemoryPolicy: string | undefined;
   readonly appendonly: boolean;
   readonly appendfsync: string | undefined;
+  /** That follow it right now. */
   readonly replicas: number;
+  /** `undefined` where it is no node of a cluster. */
+  readonly clusterState: string | undefined;
 }
 
 export interface RedisFinding {
@@ -25,25 +35,43 @@ export interface RedisFinding {
   readonly message: string;
 }
 
-/** Asks Redis what it is. Rejects with a Fault when it can't be reached. */
-export async function inspectRedis(connection: RedisCommands): Promise<RedisFacts> {
-  const info = new Map(
-    String(await connection.command(['INFO']))
-      .split('\r\n')
-      .filter((line) => line.includes(':'))
-      .map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 1)] as const),
-  );
+/** Asks a Redis what it is. Rejects with a Fault when it can't be reached. */
+export async function inspectRedis(
+  connection: Pick<LeanConnection, 'command' | 'endpoint'>,
+): Promise<RedisFacts> {
+  const { endpoint } = connection;
+  const info = fieldsOf(await connection.command(['INFO']));
+  const inCluster = info.get('cluster_enabled') === '1';
+  const cluster = inCluster ? fieldsOf(await connection.command(['CLUSTER', 'INFO'])) : undefined;
+  const replicas = [...info].filter(([name, value]) => /^slave\d+$/.test(name) && /state=online/.test(value));
   return {
+    node: endpoint === undefined ? '' : showAddress(endpoint),
     version: info.get('redis_version') ?? 'unknown',
+    role: info.get('role') ?? 'unknown',
     maxmemoryBytes: Number(info.get('maxmemory') ?? 0),
+    usedMemoryBytes: Number(info.get('used_memory') ?? 0),
     maxmemoryPolicy: info.get('maxmemory_policy'),
     appendonly: info.get('aof_enabled') === '1',
     appendfsync: await configured(connection, 'appendfsync'),
-    replicas: Number(info.get('connected_slaves') ?? 0),
+    replicas: replicas.length,
+    clusterState: cluster && (cluster.get('cluster_state') ?? 'unknown'),
   };
 }
 
-async function configured(connection: RedisCommands, name: string): Promise<string | undefined> {
+/** Of the lines `name:value` of INFO and CLUSTER INFO. */
+function fieldsOf(reply: Reply): Map<string, string> {
+  const lines = String(reply).split('\r\n');
+  return new Map(
+    lines
+      .filter((line) => line.includes(':'))
+      .map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 1)] as const),
+  );
+}
+
+async function configured(
+  connection: Pick<LeanConnection, 'command'>,
+  name: string,
+): Promise<string | undefined> {
   try {
     const reply: Reply = await connection.command(['CONFIG', 'GET', name]);
     return Array.isArray(reply) && typeof reply[1] === 'string' ? reply[1] : undefined;
@@ -54,42 +82,124 @@ async function configured(connection: RedisCommands, name: string): Promise<stri
   }
 }
 
-/** Judges the facts against the durability that the configuration promises. Pure. */
-export function judgeRedis(facts: RedisFacts, durability: Durability): RedisFinding[] {
+/** What the judgement depends on, of the settings. */
+export type Promised = Pick<RedisSettings, 'url' | 'durability' | 'replicas' | 'whenReplicasMissing'>;
+
+/**
+ * Judges all masters against what the settings promise; where there are several, a finding says which one.
+ * Pure.
+ */
+export function judgeRedis(masters: readonly RedisFacts[], promised: Promised): RedisFinding[] {
+  return masters.flatMap((facts) => {
+    const findings = [...judgeKind(facts, promised), ...judgeMemory(facts), ...judgeKeeping(facts, promised)];
+    if (masters.length === 1) return findings;
+    return findings.map(({ level, message }) => ({ level, message: `${facts.node}: ${message}` }));
+  });
+}
+
+function judgeKind({ version, role, clusterState }: RedisFacts, { url }: Promised): RedisFinding[] {
   const findings: RedisFinding[] = [];
-  const refuse = (message: string) => findings.push({ level: 'refuse', message });
-  const warn = (message: string) => findings.push({ level: 'warn', message });
-  const major = Number.parseInt(facts.version, 10);
-  if (!(major >= 7)) warn(`Redis is version ${facts.version}; Sluice is tested with 7.0 and newer`);
-  if (facts.maxmemoryPolicy === undefined) {
-    warn("Redis' maxmemory-policy can't be read; it has to be noeviction");
-  } else if (facts.maxmemoryPolicy !== 'noeviction') {
-    refuse(
-      `Redis' maxmemory-policy is ${facts.maxmemoryPolicy}: it may throw acknowledged data away. ` +
-        'Wanted is noeviction (CONFIG SET maxmemory-policy noeviction)',
+  const major = Number.parseInt(version, 10);
+  if (!(major >= 7)) {
+    findings.push(warn(`Redis is version ${version}; Sluice is tested with 7.0 and newer`));
+  }
+  if (role === 'slave') {
+    findings.push(refuse('Redis is a replica: nothing can be stored there. Wanted is its master'));
+  }
+  if (clusterState !== undefined && parseRedisUrl(url).kind !== 'cluster') {
+    findings.push(
+      refuse(
+        'Redis is a node of a cluster, but SLUICE_REDIS_URL names a single server. ' +
+          'Wanted is redis+cluster://, or rediss+cluster://',
+      ),
+    );
+  } else if (clusterState !== undefined && clusterState !== 'ok') {
+    findings.push(
+      warn(
+        `the state of the Redis cluster is ${clusterState}: it refuses commands until every slot has a ` +
+          'master (redis-cli --cluster check)',
+      ),
     );
   }
+  return findings;
+}
+
+function judgeMemory({ maxmemoryPolicy, maxmemoryBytes, usedMemoryBytes }: RedisFacts): RedisFinding[] {
+  const findings: RedisFinding[] = [];
+  if (maxmemoryPolicy === undefined) {
+    findings.push(warn("Redis' maxmemory-policy can't be read; it has to be noeviction"));
+  } else if (maxmemoryPolicy !== 'noeviction') {
+    findings.push(
+      refuse(
+        `Redis' maxmemory-policy is ${maxmemoryPolicy}: it may throw acknowledged data away. ` +
+          'Wanted is noeviction (CONFIG SET maxmemory-policy noeviction)',
+      ),
+    );
+  }
+  if (maxmemoryBytes === 0) {
+    findings.push(
+      warn(
+        "Redis' maxmemory is 0: it takes memory until the system ends it. Wanted is what the machine can " +
+          'spare (CONFIG SET maxmemory 2gb)',
+      ),
+    );
+  } else if (usedMemoryBytes >= maxmemoryBytes) {
+    findings.push(
+      warn(
+        `Redis is full: it uses ${usedMemoryBytes} bytes, and its maxmemory is ${maxmemoryBytes}. Nothing ` +
+          'is taken until writers have made room',
+      ),
+    );
+  }
+  return findings;
+}
+
+function judgeKeeping(facts: RedisFacts, promised: Promised): RedisFinding[] {
+  const { durability } = promised;
+  const findings: RedisFinding[] = [];
   if (!facts.appendonly) {
     // `everysec` is what one gets without asking; whoever asks for more must get it.
     const say = durability === 'everysec' ? warn : refuse;
-    say(
-      `Redis' appendonly is no, but durability is ${durability}: what is acknowledged would not survive a ` +
-        'restart of Redis. Wanted is yes (CONFIG SET appendonly yes)',
+    findings.push(
+      say(
+        `Redis' appendonly is no, but durability is ${durability}: what is acknowledged would not survive ` +
+          'a restart of Redis. Wanted is yes (CONFIG SET appendonly yes)',
+      ),
     );
   }
   if (durability === 'always' && facts.appendfsync !== 'always') {
-    refuse(
-      `Redis' appendfsync is ${facts.appendfsync ?? 'unknown'}, but durability is always. ` +
-        'Wanted is always (CONFIG SET appendfsync always)',
+    findings.push(
+      refuse(
+        `Redis' appendfsync is ${facts.appendfsync ?? 'unknown'}, but durability is always. ` +
+          'Wanted is always (CONFIG SET appendfsync always)',
+      ),
     );
   }
   if (durability !== 'always' && facts.appendfsync === 'no') {
-    warn(
-      "Redis' appendfsync is no: a power cut may cost half a minute of acknowledged data. Wanted is everysec",
+    findings.push(
+      warn(
+        "Redis' appendfsync is no: a power cut may cost half a minute of acknowledged data. " +
+          'Wanted is everysec',
+      ),
     );
   }
-  if (durability === 'replicated') {
-    refuse('durability is replicated, which this version does not know yet. Wanted is everysec or always');
+  if (durability === 'replicated' && facts.replicas < promised.replicas) {
+    const say = promised.whenReplicasMissing === 'refuse' ? refuse : warn;
+    findings.push(
+      say(
+        `Redis has ${facts.replicas} replicas that follow it, but durability is replicated with ` +
+          `${promised.replicas} (SLUICE_REDIS_REPLICAS). Wanted are as many, or ` +
+          'SLUICE_REDIS_WHEN_REPLICAS_MISSING=warn',
+      ),
+    );
   }
   return findings;
+}
+
+function refuse(message: string): RedisFinding {
+  return { level: 'refuse', message };
+}
+
+function warn(message: string): RedisFinding {
+  return { level: 'warn', message };
 }

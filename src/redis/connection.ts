@@ -1,83 +1,24 @@
-/** Where Redis is, read from its URL, and ioredis connections for what is not on the hot path (BullMQ). */
-import { Redis, type RedisOptions } from 'ioredis';
-import { ConfigurationError } from '../base/errors.ts';
+/** ioredis connections for what is not on the hot path (BullMQ), to whatever the settings' URL names. */
+import { Cluster, Redis } from 'ioredis';
 import type { Logger } from '../base/log.ts';
-import type { Settings } from '../config/settings.ts';
+export type { RedisSettings } from './access.ts';
+import { type RedisAccess, type RedisSettings, accessOf, sentinelAccessOf, tlsOptions } from './access.ts';
+import { reconnectDelayMs } from './backoff.ts';
+import { meansDemoted } from './faults.ts';
+import { type RedisTarget, parseRedisUrl } from './url.ts';
 
-export type RedisSettings = Settings['redis'];
+/** What BullMQ is given. */
+export type BullConnection = Redis | Cluster;
 
-/** One standalone Redis. */
-export interface RedisEndpoint {
-  readonly host: string;
-  readonly port: number;
-  readonly tls: boolean;
-  readonly username?: string;
-  readonly password?: string;
-  readonly db: number;
-}
-
-const EXAMPLE = 'redis://user:password@127.0.0.1:6379/0';
-const PORT_DEFAULT = 6379;
-const RECONNECT_MS_MIN = 25;
-const RECONNECT_MS_MAX = 2_000;
-
-/**
- * Reads `redis://` and `rediss://` (TLS), with optional user, password, port and database number.
- * @throws ConfigurationError for everything else; its message never repeats the password.
- */
-export function parseRedisUrl(url: string): RedisEndpoint {
-  const scheme = /^([a-z][a-z+]*):\/\//i.exec(url)?.[1]?.toLowerCase();
-  if (scheme === 'redis+sentinel' || scheme === 'redis+cluster') {
-    throw new ConfigurationError(
-      `the Redis URL's scheme is ${scheme}, but this version knows a standalone Redis only: ` +
-        `wanted is redis:// or rediss://, for example ${EXAMPLE}`,
-    );
-  }
-  if (scheme !== 'redis' && scheme !== 'rediss') {
-    throw new ConfigurationError(
-      `the Redis URL has no known scheme: wanted is redis:// or rediss://, e.g. ${EXAMPLE}`,
-    );
-  }
-  if (!URL.canParse(url)) {
-    throw new ConfigurationError(`the Redis URL can't be read: wanted is one like ${EXAMPLE}`);
-  }
-  const parsed = new URL(url);
-  if (parsed.hostname === '') {
-    throw new ConfigurationError(`the Redis URL names no host: wanted is one like ${EXAMPLE}`);
-  }
-  return {
-    host: parsed.hostname.replace(/^\[(.*)\]$/, '$1'),
-    port: parsed.port === '' ? PORT_DEFAULT : Number(parsed.port),
-    tls: scheme === 'rediss',
-    db: databaseOf(parsed.pathname),
-    ...(parsed.username === '' ? {} : { username: decoded(parsed.username) }),
-    ...(parsed.password === '' ? {} : { password: decoded(parsed.password) }),
-  };
-}
-
-function databaseOf(path: string): number {
-  const text = path.replace(/^\//, '');
-  if (text === '') return 0;
-  if (!/^\d{1,4}$/.test(text)) {
-    throw new ConfigurationError(`the Redis URL's database is ${text}: wanted is a number, e.g. ${EXAMPLE}`);
-  }
-  return Number(text);
-}
-
-function decoded(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch (cause) {
-    if (!(cause instanceof URIError)) throw cause;
-    throw new ConfigurationError('user or password in the Redis URL is not percent-encoded: write % as %25');
-  }
-}
+/** Of one sentinel, or one node of a cluster, that is asked where things are. */
+const ANSWER_MS_MAX = 1_000;
 
 /**
  * An ioredis connection that fails fast: without a connection its commands reject at once, and each is tried
  * again at most once. The caller waits for `ready` before the first command, and ends it with `disconnect()`.
+ * @throws ConfigurationError where the URL or a TLS file of the settings is of no use
  */
-export function connectRedis(settings: RedisSettings, logger: Logger): Redis {
+export function connectRedis(settings: RedisSettings, logger: Logger): BullConnection {
   return create(settings, logger, {
     enableOfflineQueue: false,
     maxRetriesPerRequest: 1,
@@ -85,32 +26,93 @@ export function connectRedis(settings: RedisSettings, logger: Logger): Redis {
   });
 }
 
-/** An ioredis connection for a BullMQ Worker, which wants to wait for Redis as long as it takes. */
-export function connectRedisForWorker(settings: RedisSettings, logger: Logger): Redis {
-  return create(settings, logger, { maxRetriesPerRequest: null });
+/**
+ * An ioredis connection for a BullMQ Worker, which wants to wait for Redis as long as it takes.
+ * @throws as connectRedis
+ */
+export function connectRedisForWorker(settings: RedisSettings, logger: Logger): BullConnection {
+  return create(settings, logger, { enableOfflineQueue: true, maxRetriesPerRequest: null });
 }
 
-type Patience = Pick<RedisOptions, 'enableOfflineQueue' | 'maxRetriesPerRequest' | 'commandTimeout'>;
+interface Patience {
+  readonly enableOfflineQueue: boolean;
+  readonly maxRetriesPerRequest: number | null;
+  readonly commandTimeout?: number;
+}
 
-function create(settings: RedisSettings, logger: Logger, patience: Patience): Redis {
-  const { tls, ...endpoint } = parseRedisUrl(settings.url);
-  const redis = new Redis({
-    ...endpoint,
-    ...(tls ? { tls: {} } : {}),
-    connectTimeout: settings.timeoutMs,
-    retryStrategy: reconnectDelayMs,
-    ...patience,
-  });
+function create(settings: RedisSettings, logger: Logger, patience: Patience): BullConnection {
+  const target = parseRedisUrl(settings.url);
+  const access = accessOf(settings, target);
+  const redis: BullConnection =
+    target.kind === 'cluster'
+      ? new Cluster([...target.nodes], clusterOptions(settings, access, patience))
+      : new Redis({
+          ...credentials(access),
+          ...patience,
+          db: access.db,
+          connectTimeout: settings.timeoutMs,
+          retryStrategy: reconnectDelayMs,
+          // A server that became a replica keeps the connection; the master is elsewhere by then.
+          reconnectOnError: (error: Error) => meansDemoted(error.message),
+          ...placeOf(settings, target, access),
+        });
   // Without a listener an error event would end the process. Reconnecting is ioredis' own business.
-  redis.on('error', (error) => logger.debug({ reason: error.message }, 'Redis connection'));
+  redis.on('error', (error: Error) => logger.debug({ reason: error.message }, 'Redis connection'));
   return redis;
 }
 
-/**
- * How long to wait before connecting again, ms: exponential, bounded, with jitter between half and all of the
- * step.
- */
-export function reconnectDelayMs(attempts: number): number {
-  const step = Math.min(RECONNECT_MS_MAX, RECONNECT_MS_MIN * 2 ** Math.min(attempts, 16));
-  return step * (0.5 + Math.random() / 2);
+function placeOf(
+  settings: RedisSettings,
+  target: Exclude<RedisTarget, { kind: 'cluster' }>,
+  access: RedisAccess,
+) {
+  if (target.kind === 'standalone') return { ...target.address, ...secured(access) };
+  const ofSentinels = sentinelAccessOf(settings, target);
+  const { username, password } = ofSentinels;
+  const sentinelTLS = tlsOptions(ofSentinels);
+  return {
+    sentinels: [...target.sentinels],
+    name: target.name,
+    // Those of the URL are all that is known here, so also with other addresses inside of a network.
+    updateSentinels: false,
+    sentinelRetryStrategy: reconnectDelayMs,
+    sentinelCommandTimeout: Math.min(settings.timeoutMs, ANSWER_MS_MAX),
+    ...secured(access),
+    enableTLSForSentinelMode: access.tls !== false,
+    ...(sentinelTLS === undefined ? {} : { sentinelTLS }),
+    ...(username === undefined ? {} : { sentinelUsername: username }),
+    ...(password === undefined ? {} : { sentinelPassword: password }),
+  };
+}
+
+function clusterOptions(
+  settings: RedisSettings,
+  access: RedisAccess,
+  { enableOfflineQueue, ...patience }: Patience,
+) {
+  return {
+    enableOfflineQueue,
+    clusterRetryStrategy: reconnectDelayMs,
+    slotsRefreshTimeout: ANSWER_MS_MAX,
+    // A certificate is for a name, and a name is resolved anew with each connection.
+    dnsLookup: (name: string, callback: (error: null, address: string) => void) => callback(null, name),
+    redisOptions: {
+      ...credentials(access),
+      ...patience,
+      ...secured(access),
+      connectTimeout: settings.timeoutMs,
+    },
+  };
+}
+
+function credentials({ username, password }: RedisAccess) {
+  return {
+    ...(username === undefined ? {} : { username }),
+    ...(password === undefined ? {} : { password }),
+  };
+}
+
+function secured(access: RedisAccess) {
+  const tls = tlsOptions(access);
+  return tls === undefined ? {} : { tls };
 }

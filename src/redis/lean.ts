@@ -12,26 +12,48 @@ import tls from 'node:tls';
 import { tickMs } from '../base/clock.ts';
 import { assert, Fault, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import { type RedisEndpoint, reconnectDelayMs } from './connection.ts';
-import { unavailable } from './faults.ts';
+import { type RedisEndpoint, tlsOptions } from './access.ts';
+import { reconnectDelayMs } from './backoff.ts';
+import { Moved, faultOfReply, meansDemoted, unavailable } from './faults.ts';
 import { BulkStream, type Reply, type ReplyReader, ValueReader } from './replies.ts';
-import { type CommandPart, encodeCommand, RespParser, type RespSink } from './resp.ts';
+import { type CommandPart, encodeCommand, MINUS, RespParser, type RespSink } from './resp.ts';
+import { showAddress } from './url.ts';
 
 export interface LeanOptions {
-  readonly endpoint: RedisEndpoint;
-  /** Of a connection attempt, and of each answer. */
+  /** The server, or how it is found anew before each attempt (rejects with a Fault). */
+  readonly endpoint: RedisEndpoint | (() => Promise<RedisEndpoint>);
+  /** Of each answer, and of a connection attempt as far as `ATTEMPT_MS_MAX`. */
   readonly timeoutMs: number;
   readonly logger: Logger;
+  /** False: one that breaks stays broken, which is the owner's business and no news. Default true. */
+  readonly renewed?: boolean;
+  /**
+   * A server that says READONLY is given up and counts as away until it is a master; one that was found by
+   * asking has to be one from the beginning. Default false.
+   */
+  readonly masterOnly?: boolean;
+  /** Called after it became ready, and after it broke. */
+  readonly onChange?: () => void;
+  /** Called when the server has said READONLY, where it had to be a master. */
+  readonly onDemoted?: () => void;
+  /** Called when the server says that another node of the cluster has the slot. */
+  readonly onMoved?: (moved: Moved) => void;
 }
 
 const KEEP_ALIVE_MS = 10_000;
+/**
+ * An attempt at a machine that has vanished must not hold up the next one: meanwhile the sentinels may have
+ * named another master.
+ */
+const ATTEMPT_MS_MAX = 2_000;
 /** Commands that wait for their answers on one connection. The callers' own bounds are far below. */
 const PENDING_MAX = 10_000;
 
 type State =
   | { readonly kind: 'idle' }
+  | { readonly kind: 'locating' }
   | { readonly kind: 'connecting'; readonly socket: net.Socket }
-  | { readonly kind: 'ready'; readonly socket: net.Socket }
+  | { readonly kind: 'ready'; readonly socket: net.Socket; readonly endpoint: RedisEndpoint }
   | { readonly kind: 'waiting'; readonly timer: NodeJS.Timeout }
   | { readonly kind: 'closed' };
 
@@ -42,6 +64,8 @@ export class LeanConnection {
   #pending: ReplyReader[] = [];
   #deadlineTimer: NodeJS.Timeout | undefined;
   #attempts = 0;
+  /** It has said that it is a replica. */
+  #demoted = false;
   #lastFault: Fault = unavailable('not connected to Redis yet');
 
   constructor(options: LeanOptions) {
@@ -52,9 +76,20 @@ export class LeanConnection {
     return this.#state.kind === 'ready';
   }
 
+  /** The server that it is connected to now. */
+  get endpoint(): RedisEndpoint | undefined {
+    return this.#state.kind === 'ready' ? this.#state.endpoint : undefined;
+  }
+
+  /** Whether nothing waits for an answer. */
+  get idle(): boolean {
+    return this.#pending.length === 0;
+  }
+
   /**
    * Resolves when the first attempt succeeded, rejects with its Fault (`redis_unavailable`, or `redis_auth`
-   * for wrong credentials) when it did not. Either way the connection is renewed from then on until `close`.
+   * for wrong credentials) when it did not. Either way the connection is renewed from then on until `close`,
+   * unless it is not to be renewed.
    */
   connect(): Promise<void> {
     assert(this.#state.kind === 'idle', 'a lean connection is connected once');
@@ -66,13 +101,12 @@ export class LeanConnection {
    * promise settles. Rejects with the Fault of an error reply, or with `redis_unavailable` when there is no
    * connection, when it broke or when the answer took longer than the timeout; in the last two cases the
    * command may have been carried out.
+   * @param blockMs how long the command itself may wait (WAIT), in addition to the timeout
    */
-  command(parts: readonly CommandPart[]): Promise<Reply> {
-    const refusal = this.#refusal();
+  command(parts: readonly CommandPart[], _key?: string, blockMs = 0): Promise<Reply> {
+    const refusal = this.refusal();
     if (refusal !== undefined) return Promise.reject(refusal);
-    const reader = new ValueReader(tickMs() + this.#options.timeoutMs);
-    this.#send(parts, reader);
-    return reader.promise;
+    return this.#ask(parts, this.#options.timeoutMs + blockMs);
   }
 
   /**
@@ -90,26 +124,34 @@ export class LeanConnection {
       },
       abandon: () => this.#break(unavailable('a reply was not read to its end'), 'debug'),
     });
-    const refusal = this.#refusal();
+    const refusal = this.refusal();
     if (refusal === undefined) this.#send(parts, stream);
     else stream.fail(refusal);
     return stream;
+  }
+
+  /** Breaks the connection since its server is no master any more; it is looked for again. */
+  giveUp(): void {
+    this.#demoted = true;
+    this.#break(unavailable('the server is no master any more'));
   }
 
   /** Ends the connection for good; what still waits for an answer is rejected. */
   close(): void {
     const state = this.#state;
     this.#state = { kind: 'closed' };
+    this.#lastFault = unavailable('the connection to Redis was closed');
     if (state.kind === 'waiting') clearTimeout(state.timer);
     if (state.kind === 'connecting' || state.kind === 'ready') state.socket.destroy();
-    this.#rejectAll(unavailable('the connection to Redis was closed'));
+    this.#rejectAll(this.#lastFault);
   }
 
   #socket(): net.Socket | undefined {
     return this.#state.kind === 'ready' ? this.#state.socket : undefined;
   }
 
-  #refusal(): Fault | undefined {
+  /** Why a command would be refused now. */
+  refusal(): Fault | undefined {
     if (this.#state.kind !== 'ready') return this.#lastFault;
     if (this.#pending.length >= PENDING_MAX) {
       return unavailable(`${PENDING_MAX} commands wait for an answer of Redis already`);
@@ -128,28 +170,49 @@ export class LeanConnection {
     socket.uncork();
   }
 
+  #ask(parts: readonly CommandPart[], timeoutMs: number): Promise<Reply> {
+    const reader = new ValueReader(tickMs() + timeoutMs);
+    this.#send(parts, reader);
+    return reader.promise;
+  }
+
   async #attempt(): Promise<void> {
-    const { endpoint, timeoutMs, logger } = this.#options;
-    const socket = endpoint.tls
-      ? tls.connect({ host: endpoint.host, port: endpoint.port, servername: serverName(endpoint.host) })
-      : net.connect({ host: endpoint.host, port: endpoint.port });
-    this.#state = { kind: 'connecting', socket };
-    socket.setNoDelay(true);
-    socket.setKeepAlive(true, KEEP_ALIVE_MS);
+    const { endpoint, logger, onChange } = this.#options;
+    const locating: State = { kind: 'locating' };
+    this.#state = locating;
     try {
-      await this.#opened(socket, endpoint.tls ? 'secureConnect' : 'connect', timeoutMs);
-      this.#listen(socket);
-      await this.#introduce(endpoint);
-      if (this.#state.kind !== 'connecting') throw unavailable('closed while connecting');
-      this.#state = { kind: 'ready', socket };
-      if (this.#attempts > 0) logger.info({ attempts: this.#attempts }, 'connected to Redis again');
+      const found = typeof endpoint === 'function' ? await endpoint() : endpoint;
+      if (this.#state !== locating) throw unavailable('closed while connecting');
+      this.#state = { kind: 'ready', socket: await this.#open(found), endpoint: found };
+      if (this.#attempts > 0) {
+        logger.info({ attempts: this.#attempts, at: showAddress(found) }, 'connected to Redis again');
+      }
       this.#attempts = 0;
+      onChange?.();
     } catch (error) {
       const fault =
         error instanceof Fault ? error : unavailable(`no connection to Redis: ${messageOf(error)}`, error);
       this.#break(fault);
       throw fault;
     }
+  }
+
+  /** Resolves with a socket to a server that takes commands. */
+  async #open(endpoint: RedisEndpoint): Promise<net.Socket> {
+    const { host, port } = endpoint;
+    const secured = tlsOptions(endpoint);
+    const socket = secured
+      ? tls.connect({ ...secured, host, port, servername: serverName(host) })
+      : net.connect({ host, port });
+    this.#state = { kind: 'connecting', socket };
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, KEEP_ALIVE_MS);
+    const msMax = Math.min(this.#options.timeoutMs, ATTEMPT_MS_MAX);
+    await this.#opened(socket, secured ? 'secureConnect' : 'connect', msMax);
+    this.#listen(socket);
+    await this.#introduce(endpoint, msMax);
+    if (this.#state.kind !== 'connecting') throw unavailable('closed while connecting');
+    return socket;
   }
 
   #opened(socket: net.Socket, event: string, timeoutMs: number): Promise<void> {
@@ -201,7 +264,10 @@ export class LeanConnection {
       if (reader.complete) this.#pending.shift();
     };
     return {
-      line: (type, text) => then((reader) => reader.line(type, text)),
+      line: (type, text) => {
+        then((reader) => reader.line(type, text));
+        if (type === MINUS) this.#refused(text);
+      },
       nil: () => then((reader) => reader.nil()),
       array: (length) => then((reader) => reader.array(length)),
       bulkStart: (bytes) => head().bulkStart(bytes),
@@ -210,22 +276,36 @@ export class LeanConnection {
     };
   }
 
+  /** What a refusal says about the server, beside what it means to whoever asked. */
+  #refused(text: string): void {
+    const { masterOnly, onDemoted, onMoved } = this.#options;
+    if (masterOnly && meansDemoted(text)) {
+      this.giveUp();
+      onDemoted?.();
+    }
+    const fault = onMoved && faultOfReply(text);
+    if (fault instanceof Moved) onMoved?.(fault);
+  }
+
   /** PING last: it is refused without credentials and while Redis loads, which a mere connection is not. */
-  async #introduce(endpoint: RedisEndpoint): Promise<void> {
+  async #introduce(endpoint: RedisEndpoint, msMax: number): Promise<void> {
     const commands: CommandPart[][] = [];
     if (endpoint.password !== undefined) {
       const user = endpoint.username === undefined ? [] : [endpoint.username];
       commands.push(['AUTH', ...user, endpoint.password]);
     }
     if (endpoint.db > 0) commands.push(['SELECT', endpoint.db]);
-    commands.push(['PING']);
-    await Promise.all(
-      commands.map((command) => {
-        const reader = new ValueReader(tickMs() + this.#options.timeoutMs);
-        this.#send(command, reader);
-        return reader.promise;
-      }),
-    );
+    const answers = commands.map((command) => this.#ask(command, msMax));
+    const { masterOnly } = this.#options;
+    const doubtful = masterOnly && (this.#demoted || typeof this.#options.endpoint === 'function');
+    // Some services forbid ROLE: then READONLY tells, when something is written.
+    const role = doubtful ? this.#ask(['ROLE'], msMax).catch(() => undefined) : undefined;
+    await Promise.all([...answers, this.#ask(['PING'], msMax)]);
+    const answer = await role;
+    if (Array.isArray(answer) && answer[0] !== 'master') {
+      throw unavailable(`${showAddress(endpoint)} is a replica, not a master`);
+    }
+    this.#demoted = false;
   }
 
   /** News about a socket, which may be one that was given up already. */
@@ -237,21 +317,26 @@ export class LeanConnection {
 
   #break(fault: Fault, level: 'warn' | 'debug' = 'warn'): void {
     const state = this.#state;
-    if (state.kind !== 'ready' && state.kind !== 'connecting') return;
+    if (state.kind !== 'ready' && state.kind !== 'connecting' && state.kind !== 'locating') return;
     this.#lastFault = fault;
-    const delayMs = reconnectDelayMs(this.#attempts);
-    // Of a Redis that stays away the first failure says enough.
-    if (this.#attempts === 0)
-      this.#options.logger[level]({ reason: fault.message }, 'no connection to Redis');
-    this.#attempts += 1;
-    const timer = setTimeout(() => {
-      this.#attempt().catch((error) =>
-        this.#options.logger.debug({ reason: messageOf(error) }, 'still no Redis'),
-      );
-    }, delayMs);
-    this.#state = { kind: 'waiting', timer };
-    state.socket.destroy();
+    const { logger, renewed = true, onChange } = this.#options;
+    if (renewed) {
+      // Of a Redis that stays away the first failure says enough.
+      if (this.#attempts === 0) logger[level]({ reason: fault.message }, 'no connection to Redis');
+      const timer = setTimeout(() => this.#attemptAgain(), reconnectDelayMs(this.#attempts));
+      this.#attempts += 1;
+      this.#state = { kind: 'waiting', timer };
+    } else {
+      this.#state = { kind: 'closed' };
+    }
+    if (state.kind !== 'locating') state.socket.destroy();
     this.#rejectAll(fault);
+    if (state.kind === 'ready') onChange?.();
+  }
+
+  #attemptAgain(): void {
+    const { logger } = this.#options;
+    this.#attempt().catch((error) => logger.debug({ reason: messageOf(error) }, 'still no Redis'));
   }
 
   #rejectAll(fault: Fault): void {
@@ -278,7 +363,8 @@ export class LeanConnection {
   #judgeDeadline(): void {
     const first = this.#pending[0];
     if (first !== undefined && first.deadlineMs <= tickMs()) {
-      this.#break(unavailable(`Redis has not answered for ${this.#options.timeoutMs} ms`));
+      const { timeoutMs } = this.#options;
+      this.#break(unavailable(`Redis has not answered in time (SLUICE_REDIS_TIMEOUT_MS is ${timeoutMs})`));
     } else if (this.#state.kind !== 'closed') {
       this.#watchDeadline();
     }

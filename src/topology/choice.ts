@@ -11,7 +11,7 @@ import type { Fault } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { ReplicaStrategy } from '../config/settings.ts';
 import type { Instruments } from '../metrics/instruments.ts';
-import { Health, type HealthBounds, type ReplicaFacts } from './health.ts';
+import { type Cause, Health, type HealthBounds, type ReplicaFacts } from './health.ts';
 import { Load, type Running, loadsOf, unitsOf } from './load.ts';
 import { type Strategy, createStrategy } from './strategies.ts';
 import type { Replica, Shard, Topology } from './topology.ts';
@@ -24,6 +24,8 @@ export interface ChoiceOptions extends HealthBounds {
   readonly logger: Logger;
   /** Monotonic milliseconds. */
   readonly now?: () => number;
+  /** From 0 to below 1. */
+  readonly random?: () => number;
 }
 
 export interface BatchToPlace {
@@ -51,8 +53,13 @@ const TRIM_UP = 1.1;
 const TRIM_MIN = 0.1;
 /** Trimmed above the bound, and given back below this part of it: in between nothing changes. */
 const TRIM_OVER = 0.75;
+/** Why a replica is left out although it answers: whether it takes an insert, only an insert tells. */
+const PASSABLE: readonly Cause[] = ['unchecked', 'delayed', 'inserts_fail'];
 /** `least_loaded` prefers an idle replica to a loaded one by this at most: it has to hear of all of them. */
 const LOAD_RATIO_SEEN_MAX = 10;
+
+/** Probes of a replica that is left out come up to this part earlier: writers ask it at different moments. */
+const PROBE_SPREAD = 0.25;
 
 /** All that is known of a replica. */
 interface State {
@@ -66,6 +73,8 @@ interface State {
   doubted: boolean;
   triedAtMs: number;
   checkedAtMs: number;
+  /** Of the time until the next probe. */
+  probePart: number;
 }
 
 interface ShardState {
@@ -76,6 +85,7 @@ interface ShardState {
 export class ReplicaChoice {
   readonly #options: ChoiceOptions;
   readonly #now: () => number;
+  readonly #random: () => number;
   /** By host. */
   readonly #states = new Map<string, State>();
   readonly #shards = new Map<number, ShardState>();
@@ -83,6 +93,7 @@ export class ReplicaChoice {
   constructor(options: ChoiceOptions) {
     this.#options = options;
     this.#now = options.now ?? tickMs;
+    this.#random = options.random ?? Math.random;
   }
 
   /** What to try now, none of the hosts that were tried. Undefined when no other has an address. */
@@ -136,6 +147,7 @@ export class ReplicaChoice {
     const state = this.#state(replica);
     const atMs = this.#now();
     state.checkedAtMs = atMs;
+    state.probePart = 1 - PROBE_SPREAD * this.#random();
     state.doubted = false;
     this.#change(state, () => {
       if (found instanceof Error) return state.health.checkFailed(found.message, atMs);
@@ -160,10 +172,25 @@ export class ReplicaChoice {
     return this.#statesOf(shard).filter(({ health }) => health.keepsUp).length;
   }
 
+  /**
+   * Whether inserts are worth a try: some replica is not left out, or nothing is known of any. Those that are
+   * only behind, or were not asked yet, count too: they take inserts when there is nothing better, and behind
+   * a replica that is gone for good nobody catches up. So do those that answer checks but failed inserts.
+   */
+  reachable(shard: Shard): boolean {
+    const known = shard.replicas.flatMap(({ host, shard: of }) => {
+      const state = this.#states.get(host);
+      return state === undefined || state.replica.shard !== of ? [] : [state.health.out?.cause];
+    });
+    return known.length === 0 || known.some((cause) => cause === undefined || PASSABLE.includes(cause));
+  }
+
   /** Milliseconds until the replica should be asked how it is; at once after something failed. */
   checkInMs(replica: Replica): number {
-    const { health, checkedAtMs } = this.#state(replica);
-    return this.isDoubted(replica) ? 0 : checkedAtMs + health.checkAgainMs - this.#now();
+    const { health, checkedAtMs, probePart } = this.#state(replica);
+    if (this.isDoubted(replica)) return 0;
+    const part = health.out === undefined ? 1 : probePart;
+    return checkedAtMs + part * health.checkAgainMs - this.#now();
   }
 
   /**
@@ -198,7 +225,7 @@ export class ReplicaChoice {
     if (state === undefined || state.replica.shard !== shard) {
       const health = new Health(this.#options, this.#now(), unchecked);
       const never = Number.NEGATIVE_INFINITY;
-      const times = { triedAtMs: never, checkedAtMs: never };
+      const times = { triedAtMs: never, checkedAtMs: never, probePart: 1 };
       state = { replica, health, load: new Load(), trim: 1, doubted: false, ...times };
       this.#states.set(host, state);
     }

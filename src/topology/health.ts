@@ -5,7 +5,8 @@
  *
  * Nothing flaps: one failure only makes a replica suspected, and the check that follows at once decides. One
  * that is left out comes back by a check that finds nothing wrong, with a tenth of its share, and grows. If
- * it fails again before it was well for as long as that, it waits twice as long as the time before.
+ * it fails again before it was well for as long as that, it waits twice as long as the time before; one that
+ * is away, at most 5 s.
  */
 
 /** What a server says of itself. Undefined is not known: an old version, or a grant that is missing. */
@@ -50,12 +51,29 @@ const CHECKS_DELAYED_MAX = 2;
 const KEEPS_UP_SECONDS_MAX = 10;
 const RETURN_SHARE_MIN = 0.1;
 const PROBE_MS_MIN = 500;
+/**
+ * One that no check finds fit comes back by a check alone, and batches may wait for just that: within 2 s in
+ * the first minute (with the ticks of checks.ts and the answer), and within 5 s after any time.
+ */
+const AWAY_PROBE_MS_MAX = 4_500;
+const AWAY_FRESH_PROBE_MS_MAX = 1_500;
+const AWAY_FRESH_MS = 60_000;
+/** The causes that only a check finds. */
+const FOUND_BY_CHECKS: readonly Cause[] = ['unfit', 'unreachable'];
 /** 500 ms doubled so often is more than any bound. */
 const DOUBLINGS_MAX = 16;
 
+interface Out {
+  readonly cause: Cause;
+  readonly reason: string;
+  readonly sinceMs: number;
+  readonly probedAtMs: number;
+  probes: number;
+}
+
 export class Health {
   readonly #bounds: HealthBounds;
-  #out: { readonly cause: Cause; readonly reason: string; probes: number } | undefined;
+  #out: Out | undefined;
   /** Since when it is not left out, and whether its share grows from then on. */
   #since: { readonly atMs: number; readonly grows: boolean };
   #suspected = false;
@@ -70,7 +88,8 @@ export class Health {
   constructor(bounds: HealthBounds, atMs: number, unchecked: boolean) {
     this.#bounds = bounds;
     this.#since = { atMs, grows: false };
-    if (unchecked) this.#out = { cause: 'unchecked', reason: 'it was not asked yet', probes: 0 };
+    const reason = 'it was not asked yet';
+    if (unchecked) this.#out = { cause: 'unchecked', reason, sinceMs: atMs, probedAtMs: atMs, probes: 0 };
   }
 
   /** Why it is left out, or undefined where it isn't. */
@@ -152,13 +171,21 @@ export class Health {
     const doublings = this.#relapses + (this.#out?.probes ?? 0);
     const backoff = PROBE_MS_MIN * 2 ** Math.min(doublings, DOUBLINGS_MAX);
     const urgent = this.#out !== undefined || this.#suspected || this.#checksDelayed > 0;
-    return urgent ? Math.min(backoff, healthCheckMs) : healthCheckMs;
+    return urgent ? Math.min(backoff, this.#probeMsMax, healthCheckMs) : healthCheckMs;
+  }
+
+  get #probeMsMax(): number {
+    if (this.#out === undefined) return Number.POSITIVE_INFINITY;
+    const { cause, sinceMs, probedAtMs } = this.#out;
+    if (!FOUND_BY_CHECKS.includes(cause)) return Number.POSITIVE_INFINITY;
+    return probedAtMs - sinceMs < AWAY_FRESH_MS ? AWAY_FRESH_PROBE_MS_MAX : AWAY_PROBE_MS_MAX;
   }
 
   #leaveOut(cause: Cause, reason: string, atMs: number): void {
     const before = this.#out;
     if (before === undefined && this.#since.grows && !this.#isWellSince(atMs)) this.#relapses += 1;
-    this.#out = { cause, reason, probes: before === undefined ? 0 : before.probes + 1 };
+    const probes = before === undefined ? 0 : before.probes + 1;
+    this.#out = { cause, reason, sinceMs: before?.sinceMs ?? atMs, probedAtMs: atMs, probes };
   }
 
   #comeBack(atMs: number): void {

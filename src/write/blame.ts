@@ -37,6 +37,20 @@ const OF_THE_QUORUM: readonly string[] = [
  */
 const UNANSWERED: readonly string[] = ['clickhouse_timeout', 'clickhouse_answer_unknown'];
 
+/** What a server says, or the way to it, before a row is written. */
+const BEFORE_WRITING: readonly string[] = [
+  ...OF_THE_TABLE,
+  ...OF_THE_USER,
+  ...['UNKNOWN_SETTING', 'SETTING_CONSTRAINT_VIOLATION', 'QUOTA_EXCEEDED', 'TOO_MANY_SIMULTANEOUS_QUERIES'],
+  ...['TOO_MANY_PARTS', 'TABLE_IS_READ_ONLY', 'TOO_FEW_LIVE_REPLICAS'],
+  ...['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'],
+];
+
+/** Whether an insert that was sent to its end may be stored, although this is what came back. */
+export function leavesOpen({ code, retry }: Fault): boolean {
+  return retry !== 'never' && !BEFORE_WRITING.includes(code);
+}
+
 /** Whether the same batch should go to the next replica at once. */
 export function mayPassElsewhere({ code, retry }: Fault): boolean {
   return retry === 'elsewhere' || [...OF_THE_TABLE, ...OF_THE_USER, ...UNANSWERED].includes(code);

@@ -12,6 +12,8 @@ export class Body {
   readonly #chunks: AsyncIterator<Uint8Array>;
   #first: Uint8Array | undefined;
   #bytes = 0;
+  /** Whether the end was let through: only then the server may have taken the insert. */
+  ended = false;
   /** What the store threw, or the Fault of a wrong length. Tells a failed source from a failed server. */
   failure: { readonly error: unknown } | undefined;
 
@@ -58,6 +60,7 @@ export class Body {
   #ended(): undefined {
     const whole = this.#bytes === this.#batch.bytes;
     if (!whole && this.#bytes > 0) throw this.#wrongLength(`only ${this.#bytes}`);
+    this.ended = true;
   }
 
   /** Worth another try: a batch that another writer finishes and removes meanwhile looks like this too. */

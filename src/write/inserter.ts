@@ -45,9 +45,10 @@ export type InsertResult =
   /** The store has no bytes of this batch any more. */
   | { readonly kind: 'gone' }
   /**
-   * The server, or the way to it, didn't take the insert. It may be stored all the same: answers get lost.
+   * The server, or the way to it, didn't take the insert. If it was sent to its end it may be stored all the
+   * same: answers get lost.
    */
-  | { readonly kind: 'refused'; readonly fault: Fault };
+  | { readonly kind: 'refused'; readonly fault: Fault; readonly sent: boolean };
 
 /** How the bytes of a layout are announced. Frames one after another are one valid zstd body. */
 const ENCODING_HEADERS: Readonly<Record<Layout, Record<string, string>>> = {
@@ -61,9 +62,9 @@ const ANSWER_LENGTH_MAX = 4096;
 
 /**
  * Inserts a batch under its id as deduplication token: however often it is tried, its rows are stored once.
- * @param chunks the bytes of the batch; each chunk belongs to this call once it is yielded An insert that is
- *   broken off stores nothing, or of a batch that the server cuts into several blocks the first ones; the
- *   next try, under the same token, adds the rest.
+ * An insert that is broken off stores nothing, or of a batch that the server cuts into several blocks the
+ * first ones; the next try, under the same token, adds the rest.
+ * @param chunks the bytes of the batch; each chunk belongs to this call once it is yielded
  * @param stop breaks the insert off; if its last byte was sent already, it may be stored nevertheless
  * @throws only what `chunks` throws, and Fault `batch_incomplete` if they are more or fewer bytes than were
  *   sealed: the insert was broken off then
@@ -82,11 +83,11 @@ export async function insertBatch(
       send(target, options, batch, body, signal),
     );
     if (rowsWritten === undefined || rowsWritten >= batch.rows) return { kind: 'stored' };
-    return { kind: 'refused', fault: rowsMissing(target.server.host, batch, rowsWritten) };
+    return { kind: 'refused', fault: rowsMissing(target.server.host, batch, rowsWritten), sent: true };
   } catch (error) {
     // The server's complaint about a body that was broken off here says nothing: the cause does.
     if (body.failure) throw body.failure.error;
-    if (error instanceof Fault) return { kind: 'refused', fault: error };
+    if (error instanceof Fault) return { kind: 'refused', fault: error, sent: body.ended };
     throw error;
   } finally {
     await body.close();

@@ -8,18 +8,24 @@ import type { DeadLetterDraft, PartState } from '../model/dead-letter.ts';
 export interface BatchSource {
   /**
    * The bytes of a batch: its fragments one after another, in chunks of any size, each the reader's own from
-   * then on. Yields nothing at all for a batch that was finished or buried meanwhile. Whoever stops early
+   * then on. Yields nothing at all for a batch that was finished or set aside meanwhile. Whoever stops early
    * calls `return`, which ends the reading.
    * @throws Fault of the store; with `never` if it has lost bytes of the batch
    */
   fragments(batch: SealedBatch): AsyncIterable<Uint8Array>;
+  /** The same at once, each fragment by itself; they are the caller's. None of a batch that is gone. */
+  fragmentList(batch: SealedBatch): Promise<readonly Uint8Array[]>;
   /**
    * Removes a batch whose insert has returned, in one step with its bookkeeping.
-   * Resolves with false when it was finished or buried before; then nothing has changed.
+   * Resolves with false when it was finished or set aside before; then nothing has changed.
    */
-  finish(batch: SealedBatch): Promise<boolean>;
-  /** Keeps a batch that can never be stored, out of the way of the others. Resolves like `finish`. */
-  bury(batch: SealedBatch, reason: string, message: string): Promise<boolean>;
+  finish(batch: SealedBatch, insert: InsertFacts): Promise<boolean>;
+}
+
+/** How a batch got into ClickHouse, for whoever traces it. */
+export interface InsertFacts {
+  readonly replica: string;
+  readonly insertMs: number;
 }
 
 /**
@@ -27,7 +33,10 @@ export interface BatchSource {
  * whoever goes on with it never inserts the same rows under two tokens.
  */
 export interface DeadLetterSink {
-  /** What was noted of a batch's division, by range; empty for a batch that is whole. @throws Fault of Redis */
+  /**
+   * What was noted of a batch's division, by range; empty for a batch that is whole.
+   * @throws Fault of Redis
+   */
   division(batch: SealedBatch): Promise<ReadonlyMap<string, PartState>>;
   /** Resolves when Redis has it. */
   note(batch: SealedBatch, range: string, state: PartState): Promise<void>;

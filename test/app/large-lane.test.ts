@@ -28,13 +28,11 @@ function request(): Uint8Array {
 }
 
 test.each([
-  { weights: undefined, holding: [1] }, { weights: [1, 1], holding: [1, 1] },
+  { weights: [1, 1], holding: [1, 1] },
   { weights: [0, 3, 1], holding: [0, 3, 1] }, { weights: [1], holding: [1] },
 ])('weights $weights', async ({ weights, holding }) => {
-  if (weights !== undefined) lane.route(weights);
-  const taken = lane.take({ signal: 'traces', format: 'protobuf', encoding: 'identity', body: [request()] });
-  lane.route([1]);
-  const result = await taken;
+  const plain = { signal: 'traces', format: 'protobuf', encoding: 'identity' } as const;
+  const result = await lane.take({ ...plain, body: [request()] }, weights, undefined);
   if (result.kind !== 'fragments') throw new Error(result.message);
   expect(result.outcome).toMatchObject({ accepted: SPANS, rejected: 0 });
   expect(result.fragments.length).toBeGreaterThan(holding.length);

@@ -13,6 +13,7 @@ import { type Instruments, createInstruments } from '../../src/metrics/instrumen
 import type { SealedBatch } from '../../src/model/batch.ts';
 import { BatchStore } from '../../src/queue/batch-store.ts';
 import { GroupCommit } from '../../src/queue/commit.ts';
+import { DeadLetters } from '../../src/queue/dead-letters.ts';
 import { JobQueue, JobWorker } from '../../src/queue/jobs.ts';
 import { RoutingStore } from '../../src/queue/routing.ts';
 import { Sealer } from '../../src/queue/sealer.ts';
@@ -130,10 +131,14 @@ function startWriting(
   finished: (shard: number, ids: readonly number[]) => void,
 ): void {
   const { clickhouse, write } = settings;
+  const { redis: client } = store;
+  const { deadLetters: bounds } = settings;
+  const deadLetters = new DeadLetters({ redis: client, deadLetters: bounds, instruments, logger: silent });
   const writer = new Writer({
     ...clickhouse,
     topology: () => routing.topology,
     source: store,
+    deadLetters,
     connect: (url, connectionsMax) => createClickHouse(url, clickhouse, silent, connectionsMax),
     columns: COLUMNS,
     tableName: (table) => localTable(table, clickhouse.cluster),
@@ -178,13 +183,18 @@ function startCommit({ settings, lifecycle, instruments, store, routing }: Parts
   const commit = new GroupCommit({
     signal: 'logs',
     blocks,
+    spareBlocks: async () => new NumberedBlocks(),
     compressor: plainCompressor,
     store,
     instruments,
+    logger: silent,
+    onOvertaken: () => routing.hurry(),
     onStored: (shard, result) => sealers.of(shard).stored(result),
     fragmentBytesMax: 1_000_000,
   });
-  routing.onChange(({ shards }) => commit.route(shards.map(({ weight }) => weight)));
+  routing.onChange(({ generation, shards }) =>
+    commit.route({ generation, weights: shards.map(({ weight }) => weight) }),
+  );
   lifecycle.add('sealers', async () => {
     for (const sealer of sealers.all) sealer.stop();
   });

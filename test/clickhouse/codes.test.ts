@@ -1,11 +1,12 @@
 /**
- * Goal: every refusal of ClickHouse, and every broken way to it, becomes the Fault that its retry needs; and
- * the table of codes carries ClickHouse's own names.
+ * Goal: every refusal of ClickHouse, and every broken way to it, becomes the Fault that its retry needs; the
+ * table of codes carries ClickHouse's own names, and the page for operators says the same as the table.
  */
+import { readFileSync } from 'node:fs';
 import { ClickHouseError } from '@clickhouse/client';
 import { describe, expect, test } from 'vitest';
 import { Fault, type Retry } from '../../src/base/errors.ts';
-import { SERVER_CODES, classify } from '../../src/clickhouse/codes.ts';
+import { ACTIONS, type Action, SERVER_CODES, classify, dividedTo } from '../../src/clickhouse/codes.ts';
 import { useClickHouse } from '../support/services.ts';
 
 const clickhouse = useClickHouse();
@@ -42,6 +43,76 @@ describe('the table', () => {
   test('nothing of it is left out above', () => {
     const listed = new Set(expected.flatMap(([, codes]) => codes));
     expect([...SERVER_CODES.keys()].filter((code) => !listed.has(code))).toEqual([]);
+  });
+});
+
+describe('the page', () => {
+  const page = readFileSync(new URL('../../docs/clickhouse-answers.md', import.meta.url), 'utf8');
+
+  test('has every code as the table has it, and no other', () => {
+    const listed = [...page.matchAll(/^\| (\d+) \| `([A-Z_]+)` \| (\w+) \| (.+) \|$/gm)].map(
+      ([, code, name, action, meaning]) => [Number(code), name, action, meaning]);
+    const ours = [...SERVER_CODES].map(([code, { name, action, meaning }]) => [code, name, action, meaning]);
+    expect(listed).toEqual(ours.sort(([one], [other]) => Number(one) - Number(other)));
+  });
+
+  test('says what each action is', () => {
+    const [explained = ''] = /^\| done \|[\s\S]+?\n\n/m.exec(page) ?? [];
+    const actions = [...explained.matchAll(/^\| ([a-z]+) \|/gm)].map(([, action]) => action);
+    expect(actions).toEqual(['done', ...ACTIONS]);
+  });
+
+  test('names what only the text tells', () => {
+    const faults = [
+      classify(serverError(252, 'Too many partitions for single INSERT block (more than 100).'), 'host:8123'),
+      classify(serverError(6, "Cannot parse string 'x': while pushing to view otel.v."), 'host:8123'),
+    ];
+    const actions = faults.map(({ code }) => new RegExp(`^\\|.*\\| \`${code}\` \\| (\\w+) \\|`, 'm').exec(page)?.[1]);
+    expect(actions).toEqual(['split', 'whole']);
+  });
+});
+
+describe('down to what a batch is divided', () => {
+  const EXPECTED: Readonly<Record<Action, string | undefined>> = {
+    here: undefined, elsewhere: undefined, wait: undefined, split: 'records', never: 'fragments', whole: undefined,
+  };
+  test.each([...SERVER_CODES])('code %i', (code, { action }) => {
+    expect(dividedTo(classify(serverError(code), 'host:8123'))).toBe(EXPECTED[action]);
+  });
+
+  test.each<[string, Fault, string | undefined]>([
+    ['partitions', classify(serverError(252, 'Too many partitions for single INSERT block'), 'host:8123'), 'records'],
+    ['parts', classify(serverError(252, 'Too many parts (3000)'), 'host:8123'), undefined],
+    ['a code that nobody knows', classify(serverError(31337), 'host:8123'), undefined],
+    ['rows that are missing', new Fault('rows_missing', 'never', 'cut off'), undefined],
+    ['bytes that Redis has lost', new Fault('batch_incomplete', 'never', '3 of 4'), undefined],
+  ])('%s', (_, fault, expected) => {
+    expect(dividedTo(fault)).toBe(expected);
+  });
+});
+
+describe('what a view says', () => {
+  const IN_VIEW = ': while executing \'FUNCTION f\': while pushing to view otel.v.';
+  test.each([...SERVER_CODES].filter(([, { action }]) => action === 'split' || action === 'never'))(
+    'code %i is not of the batch', (code) => {
+      const fault = classify(serverError(code, `words${IN_VIEW}`), 'host:8123');
+      expect([fault.code, fault.retry, dividedTo(fault)]).toEqual(['refused_by_view', 'never', undefined]);
+    });
+
+  test.each([60, 241, 252, 285])('code %i is what it is without a view', (code) => {
+    expect(classify(serverError(code, `words${IN_VIEW}`), 'host:8123').code).toBe(SERVER_CODES.get(code)?.name);
+  });
+
+  test('it is found behind any number of words, as is too many partitions', () => {
+    expect(classify(serverError(469, `${'x'.repeat(5_000)}${IN_VIEW}`), 'host:8123').code).toBe('refused_by_view');
+    const partitions = `Too many partitions for single INSERT block (more than 4). ${'x'.repeat(700)}${IN_VIEW}`;
+    expect(classify(serverError(252, partitions), 'host:8123').code).toBe('refused_by_view');
+  });
+
+  test.each([
+    'Code: 6, e.displayText() = DB::Exception: Cannot parse: while pushing to view w.v, e.what() = DB::Exception',
+  ])('an old server: %s', (text) => {
+    expect(classify(new Error(text), 'host:8123').code).toBe('refused_by_view');
   });
 });
 

@@ -10,7 +10,7 @@ import type { BatchStore } from '../../src/queue/batch-store.ts';
 import { parseDescription } from '../../src/queue/keys.ts';
 import type { LeanConnection } from '../../src/redis/lean.ts';
 import { eventually, RedisServer } from '../redis/server.ts';
-import { append, bytesOf, fragment, type LIMITS, openStore } from './support.ts';
+import { append, bury, bytesOf, fragment, items, type LIMITS, openStore } from './support.ts';
 
 let server: RedisServer;
 let redis: LeanConnection;
@@ -216,7 +216,7 @@ describe('a sealed batch', () => {
       await redis.command(['FLUSHALL']);
     }
     expect(ids.size).toBe(100);
-    for (const id of ids) expect(id).toMatch(/^[0-9a-f]{24}-\d+-\d+$/);
+    for (const id of ids) expect(id).toMatch(/^[0-9a-f]{24}-\d+-\d+\.[0-9a-f]{24}-\d+-\d+$/);
   });
 
   it('is finished once', async () => {
@@ -227,22 +227,24 @@ describe('a sealed batch', () => {
     expect(after.items.traces).toEqual({
       accepted: 5,
       written: 5,
+      dropped: 0,
       waiting: 0,
       dead: 0,
       newestWrittenAtMs: batch.newestAtMs,
     });
     expect(after).toMatchObject({ queueBytes: 0, deadBytes: 0, sealedBatches: 0 });
     expect(await store.finish(batch)).toBe(false);
-    expect(await store.bury(batch, 'late', 'too late')).toBe(false);
+    expect(await bury(store, batch, 'late', 'too late')).toBe(false);
     expect((await store.counts(0)).items).toEqual(after.items);
-    expect(await redis.command(['KEYS', '*'])).toEqual(['{s0}:counts']);
+    const keys = (await redis.command(['KEYS', '*'])) as string[];
+    expect(keys.sort()).toEqual(['{s0}:counts', '{s0}:trail', '{s0}:trail:order']);
   });
 
   it('is buried once, with its bytes and its reason', async () => {
     const store = await open({ rowsMax: 5 });
     const batch = await sealedOne(store, fragment(5, 100));
-    expect(await store.bury(batch, 'schema', 'no such column: ä')).toBe(true);
-    expect(await store.bury(batch, 'schema', 'again')).toBe(false);
+    expect(await bury(store, batch, 'schema', 'no such column: ä')).toBe(true);
+    expect(await bury(store, batch, 'schema', 'again')).toBe(false);
     expect(await store.finish(batch)).toBe(false);
     const counts = await store.counts(0);
     expect(counts.items.traces).toMatchObject({ accepted: 5, written: 0, waiting: 0, dead: 5 });
@@ -275,7 +277,7 @@ describe('a sealed batch', () => {
     const store = await open({ rowsMax: 2 });
     const batch = await sealedOne(store, fragment(1), fragment(1));
     await redis.command(['LSET', `{s0}:batch:${batch.id}`, 1, 'short']);
-    await expect(bytesOf(store, batch)).rejects.toMatchObject({ code: 'batch_incomplete', retry: 'here' });
+    await expect(bytesOf(store, batch)).rejects.toMatchObject({ code: 'batch_incomplete', retry: 'never' });
   });
 
   it('is sealed even when somebody deleted its list, so that its rows stay in the books', async () => {
@@ -345,7 +347,7 @@ describe('appends', () => {
 
   it('of one shard leave the others alone', async () => {
     const store = await open();
-    await store.append(7, [fragment(2, 10, 'otel_traces', 7)], { signal: 'traces', accepted: 2 });
+    await store.append(7, [fragment(2, 10, 'otel_traces', 7)], items('traces', 2));
     expect((await store.counts(7)).items.traces.accepted).toBe(2);
     expect((await store.counts(0)).items.traces.accepted).toBe(0);
     expect(store.queueBytes).toBe(10);
@@ -356,14 +358,14 @@ describe('appends', () => {
 
   it('that are mistakes of ours change nothing', async () => {
     const store = await open();
-    await expect(store.append(0, [], { signal: 'traces', accepted: 0 })).rejects.toThrow('assertion failed');
-    await expect(store.append(0, [fragment(2)], { signal: 'traces', accepted: 3 })).rejects.toThrow(
+    await expect(store.append(0, [], items('traces', 0))).rejects.toThrow('assertion failed');
+    await expect(store.append(0, [fragment(2)], items('traces', 3))).rejects.toThrow(
       'assertion failed',
     );
-    await expect(store.append(0, [fragment(2)], { signal: 'logs', accepted: 2 })).rejects.toThrow(
+    await expect(store.append(0, [fragment(2)], items('logs', 2))).rejects.toThrow(
       'assertion failed',
     );
-    await expect(store.append(1, [fragment(2)], { signal: 'traces', accepted: 2 })).rejects.toThrow(
+    await expect(store.append(1, [fragment(2)], items('traces', 2))).rejects.toThrow(
       'assertion failed',
     );
     expect(await redis.command(['DBSIZE'])).toBe(0);
@@ -375,7 +377,7 @@ describe('appends', () => {
     expect((await append(store, fragment(1, 100))).queueBytes).toBe(100);
     const batch = await sealedOne(store, fragment(1, 50));
     expect(store.queueBytes).toBe(150);
-    await store.bury(batch, 'x', 'dead letters take room too');
+    await bury(store, batch, 'x', 'dead letters take room too');
     expect((await append(store, fragment(1, 1))).queueBytes).toBe(151);
   });
 });

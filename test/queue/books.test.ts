@@ -10,7 +10,7 @@ import { SIGNALS, TABLES, signalOf } from '../../src/model/signal.ts';
 import type { BatchStore } from '../../src/queue/batch-store.ts';
 import type { LeanConnection } from '../../src/redis/lean.ts';
 import { RedisServer } from '../redis/server.ts';
-import { append, bytesOf, fragment, openStore } from './support.ts';
+import { append, bury, bytesOf, fragment, openStore } from './support.ts';
 
 let server: RedisServer;
 let redis: LeanConnection;
@@ -76,7 +76,7 @@ async function take(
     const batch = model.sealed[action.which % Math.max(1, model.sealed.length)];
     if (batch === undefined) return;
     if (action.kind === 'finish') await store(0).finish(batch);
-    else await store(0).bury(batch, 'test', 'of the property');
+    else await bury(store(0), batch, 'test', 'of the property');
   }
 }
 

@@ -6,7 +6,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { BatchStore } from '../../src/queue/batch-store.ts';
 import { eventually, RedisServer } from '../redis/server.ts';
-import { LOST, openStore, outcome, shardOfRow, SlowStore, startCommit as start } from './support.ts';
+import { LOST, openStore, outcome, placed, shardOfRow, SlowStore, startCommit as start } from './support.ts';
 
 describe('a group of several shards', () => {
   let store: SlowStore;
@@ -16,7 +16,7 @@ describe('a group of several shards', () => {
 
   it('is appended to each of its shards at once, with the rows of each', async () => {
     const { commit, submit } = start(store);
-    commit.route([1, 2, 1]);
+    commit.route(placed([1, 2, 1]));
     const answers = [submit('2:a0,b1,c2'), submit('3:d3,e4')];
     await turn();
     expect(store.appends).toMatchObject([
@@ -35,7 +35,7 @@ describe('a group of several shards', () => {
 
   it('is acknowledged after the last of its shards, and the next one waits for that', async () => {
     const { commit, submit } = start(store);
-    commit.route([1, 1]);
+    commit.route(placed([1, 1]));
     let told = 0;
     const answers = [submit('2:a0'), submit('2:b1')].map((answer) => answer.finally(() => told++));
     await turn();
@@ -54,7 +54,7 @@ describe('a group of several shards', () => {
   it('fails for all its requests when one shard fails, and what the others sealed goes on', async () => {
     const stored: number[] = [];
     const { commit, submit, instruments } = start(store, 1_000_000, (shard) => stored.push(shard));
-    commit.route([1, 1, 1]);
+    commit.route(placed([1, 1, 1]));
     const answers = [submit('2:a0'), submit('2:b1'), submit('2:c2')];
     await turn();
     store.appends[1]?.reject(LOST);
@@ -76,20 +76,22 @@ describe('a group of several shards', () => {
 
   it('leaves rows that are open with their shard when the weights change', async () => {
     const { commit, submit } = start(store);
-    commit.route([1, 1]);
+    commit.route(placed([1, 1]));
     const answers = [submit('2:a1')];
-    commit.route([1, 0]);
+    commit.route(placed([1, 0], 2));
     answers.push(submit('2:b1'));
-    commit.route([0, 0, 1]);
+    commit.route(placed([0, 0, 1], 3));
     answers.push(submit('2:c1'));
-    await turn();
-    expect(store.appends.map(({ shard, text }) => [shard, text])).toEqual([
-      [0, 'b1\n'],
-      [1, 'a1\n'],
-      [2, 'c1\n'],
+    for (const [number, answer] of answers.entries()) {
+      await eventually(() => store.appends.length === number + 1, 'one group after the other');
+      store.appends[number]?.resolve();
+      await answer;
+    }
+    expect(store.appends.map(({ shard, text, items }) => [shard, text, items.generation])).toEqual([
+      [1, 'a1\n', 0],
+      [0, 'b1\n', 2],
+      [2, 'c1\n', 3],
     ]);
-    for (const { resolve } of store.appends) resolve();
-    await Promise.all(answers);
   });
 });
 
@@ -100,7 +102,7 @@ describe('a group of several shards gathers', () => {
   it('for at most so long, where requests are small', async () => {
     const store = new SlowStore();
     const { commit, submit } = start(store);
-    commit.route(WEIGHTS);
+    commit.route(placed(WEIGHTS));
     let answered = 0;
     const startedAtMs = performance.now();
     const client = async () => {
@@ -125,7 +127,7 @@ describe('a group of several shards gathers', () => {
   it('not when nothing came before it, nor when it is large', async () => {
     const store = new SlowStore();
     const { commit, submit } = start(store, 100_000_000);
-    commit.route(WEIGHTS);
+    commit.route(placed(WEIGHTS));
     const answers = [submit('2:a0')];
     await turn();
     expect(store.appends).toHaveLength(1);
@@ -180,11 +182,11 @@ describe('on a real Redis with shards that come and go', () => {
         acknowledged.push(...rows);
       }
     };
-    commit.route(routings[0] ?? []);
+    commit.route(placed(routings[0] ?? []));
     const clients = Array.from({ length: 16 }, (_, name) => client(name));
     for (const weights of [...routings, ...routings]) {
       const before = acknowledged.length;
-      commit.route(weights);
+      commit.route(placed(weights));
       while (acknowledged.length < before + 300) await turn();
     }
     sending = false;
@@ -201,7 +203,7 @@ describe('on a real Redis with shards that come and go', () => {
 
   it('may be half stored when a shard refuses, and nobody is told that it is stored', async () => {
     const { commit, submit } = start(store);
-    commit.route([0, 0, 0, 0, 1, 1]);
+    commit.route(placed([0, 0, 0, 0, 1, 1]));
     const redis = await server.connect();
     await redis.command(['SET', '{s5}:counts', 'not a hash']);
     const both = await Promise.allSettled([submit('2:a0'), submit('2:b1')]);

@@ -9,7 +9,7 @@ import type { Fragment } from '../../src/model/batch.ts';
 import { Malformed } from '../../src/model/block.ts';
 import type { BatchStore } from '../../src/queue/batch-store.ts';
 import { RedisServer } from '../redis/server.ts';
-import { LOST, openStore, outcome, SlowStore, startCommit as start } from './support.ts';
+import { LOST, ONE, openStore, outcome, SlowStore, startCommit as start } from './support.ts';
 
 describe('a group', () => {
   let store: SlowStore;
@@ -127,9 +127,9 @@ describe('a group', () => {
     }));
     const answers = [
       submit('2:a'),
-      commit.submitFragments(made, outcome(5)),
+      commit.submitFragments(made, outcome(5), ONE),
       submit('2:b'),
-      commit.submitFragments([], outcome(0)),
+      commit.submitFragments([], outcome(0), ONE),
     ];
     await turn();
     expect(store.appends).toMatchObject([{ text: '2!3!a\nb\n', items: { accepted: 7 } }]);

@@ -8,7 +8,7 @@ import type { SealedBatch } from '../../src/model/batch.ts';
 import type { BatchStore } from '../../src/queue/batch-store.ts';
 import { CuttingProxy } from '../redis/proxy.ts';
 import { eventually, RedisServer } from '../redis/server.ts';
-import { append, bytesOf, fragment, openStore } from './support.ts';
+import { append, bury, bytesOf, fragment, openStore } from './support.ts';
 
 const endings: (() => unknown)[] = [];
 afterEach(async () => {
@@ -141,7 +141,7 @@ it('refuses appends whole when Redis is full, and is open again when batches wer
   due.close();
   for (const [i, batch] of sealed.entries()) {
     expect(await bytesOf(store, batch)).toHaveLength(batch.bytes);
-    expect(await (i === 0 ? store.bury(batch, 'test', 'x'.repeat(1_000)) : store.finish(batch))).toBe(true);
+    expect(await (i === 0 ? bury(store, batch, 'test', 'x'.repeat(1_000)) : store.finish(batch))).toBe(true);
   }
   const { items } = await store.counts(0);
   expect(items.metrics.written + items.metrics.dead).toBe(accepted);

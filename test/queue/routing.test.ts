@@ -94,7 +94,8 @@ describe('in Redis', () => {
     expect(await store.publish(0, routing([['a', 1]], 1))).toBe('published');
     expect(await store.read()).toEqual(routing([['a', 1]], 1));
     expect(await store.publish(1, routing([['a', 1], ['b', 0]], 2))).toBe('published');
-    expect(await store.read()).toEqual(routing([['a', 1], ['b', 0]], 2));
+    const second = { ...routing([['a', 1], ['b', 0]], 2), before: [{ generation: 1, weights: [1] }] };
+    expect(await store.read()).toMatchObject(second);
   });
 
   it.each<[string, number, Routing, string]>([
@@ -108,7 +109,20 @@ describe('in Redis', () => {
     await store.publish(0, routing([['a', 1]], 1));
     await store.publish(1, routing([['a', 1], ['b', 1]], 2));
     expect(await store.publish(previous, next)).toBe(answer);
-    expect(await store.read()).toEqual(routing([['a', 1], ['b', 1]], 2));
+    expect(await store.read()).toMatchObject(routing([['a', 1], ['b', 1]], 2));
+  });
+
+  it('keeps the last ones in mind, and when they ended', async () => {
+    const startedMs = Date.now();
+    for (let i = 0; i < 20; i++) await store.publish(i, routing([['a', i + 1]], i + 1));
+    const before = (await store.read())?.before ?? [];
+    expect(before.map(({ generation }) => generation)).toEqual(Array.from({ length: 16 }, (_, i) => 19 - i));
+    for (const { generation, weights, untilMs } of before) {
+      expect(weights).toEqual([generation]);
+      // Redis says so in whole seconds.
+      expect(untilMs).toBeGreaterThan(startedMs - 2_000);
+      expect(untilMs).toBeLessThan(Date.now() + 2_000);
+    }
   });
 
   it('changes once for each generation, however many publish', async () => {

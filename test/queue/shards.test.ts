@@ -8,6 +8,7 @@ import { Books } from '../../src/app/books.ts';
 import { type Gateway, startGateway } from '../../src/app/gateway.ts';
 import { Lifecycle } from '../../src/app/lifecycle.ts';
 import type { RoleContext } from '../../src/app/roles.ts';
+import { Placements } from '../../src/app/placements.ts';
 import { RoleRouting } from '../../src/app/routing.ts';
 import { PerShard } from '../../src/app/shards.ts';
 import { startWriter } from '../../src/app/writer.ts';
@@ -16,6 +17,7 @@ import { createInstruments } from '../../src/metrics/instruments.ts';
 import { TABLES } from '../../src/model/signal.ts';
 import { BatchStore } from '../../src/queue/batch-store.ts';
 import { JobQueue } from '../../src/queue/jobs.ts';
+import { ResendWindow } from '../../src/queue/resend-window.ts';
 import { RoutingStore } from '../../src/queue/routing.ts';
 import { connectRedis } from '../../src/redis/connection.ts';
 import type { Discovery } from '../../src/topology/discover.ts';
@@ -26,7 +28,7 @@ import {
   type TestClickHouse, type TestRedis, eventually, freePort, startClickHouse, startRedis,
 } from '../support/services.ts';
 import { silent } from '../redis/server.ts';
-import { fragment } from './support.ts';
+import { fragment, items } from './support.ts';
 
 const CLUSTER = 'main';
 const SPANS = 50;
@@ -120,7 +122,11 @@ async function startRole() {
     connection.disconnect();
   });
   startWriter(context, { store, jobs, routing });
-  const gateway = await startGateway(context, { store, books, jobs, routing, ready: () => true });
+  const placements = new Placements(store, settings.resend);
+  const window = new ResendWindow({ redis: store.redis, resend: settings.resend, instruments, logger: silent });
+  await window.first();
+  const ready = () => true;
+  const gateway = await startGateway(context, { store, books, jobs, routing, placements, window, ready });
   routing.start();
   return { lifecycle, store, routing, books, gateway, instruments };
 }
@@ -196,7 +202,7 @@ it('gives a shard that is added nothing before it has its tables, and then its p
 it('sweeps what lies in the new shard without a job, too', async () => {
   // Sealed by the look of the sweep: no gateway knows of it.
   const batch = [fragment(3, 10, 'otel_traces', 2)];
-  await role.store.append(2, batch, { signal: 'traces', accepted: 3 });
+  await role.store.append(2, batch, items('traces', 3));
   await eventually('it is tried, and set aside', async () => (await books()).dead === 3);
   const { accepted, written, waiting, dead } = await books();
   expect([accepted, accepted]).toEqual([requests * SPANS + 3, written + waiting + dead]);
@@ -207,7 +213,7 @@ it('keeps the batches of a shard that is gone until it is back', async () => {
   await weightsAre('1 2 0');
   const before = await books();
   // As from a gateway that has not heard of it yet.
-  const sealed = await role.store.append(2, [fragment(4, 10, 'otel_logs', 2)], { signal: 'logs', accepted: 4 });
+  const sealed = await role.store.append(2, [fragment(4, 10, 'otel_logs', 2)], items('logs', 4));
   expect(sealed.queueBytes).toBeGreaterThan(0);
   await sendMany(5);
   await eventually('the others are written', async () => (await books()).written === before.written + 5 * SPANS);

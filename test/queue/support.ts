@@ -4,15 +4,16 @@
  */
 import { Fault } from '../../src/base/errors.ts';
 import { createInstruments } from '../../src/metrics/instruments.ts';
-import { type AppendResult, BatchStore, type Items } from '../../src/queue/batch-store.ts';
-import { GroupCommit } from '../../src/queue/commit.ts';
+import { type AppendResult, BatchStore, type Items, type RequestMemo } from '../../src/queue/batch-store.ts';
+import { DeadLetters } from '../../src/queue/dead-letters.ts';
+import { GroupCommit, type GroupCommitOptions, type Placing } from '../../src/queue/commit.ts';
 import type { Fragment, SealedBatch } from '../../src/model/batch.ts';
 import { type Block, Malformed, type OpenBlocks } from '../../src/model/block.ts';
 import { NOTHING, type Outcome } from '../../src/model/outcome.ts';
-import { type Table, TABLES, signalOf } from '../../src/model/signal.ts';
+import { type Signal, type Table, TABLES, signalOf } from '../../src/model/signal.ts';
 import type { RedisSettings } from '../../src/redis/connection.ts';
 import { silent } from '../redis/server.ts';
-import { writeSettings } from '../support/settings.ts';
+import { settingsOf, writeSettings } from '../support/settings.ts';
 
 export const NEVER_MS = 1_000_000_000;
 export const LIMITS = { rowsMax: 1_000, bytesMax: 1_000_000, ageMsMax: NEVER_MS };
@@ -22,7 +23,9 @@ export async function openStore(
   redis: RedisSettings,
   limits: Partial<typeof LIMITS> = {},
 ): Promise<BatchStore> {
-  const store = new BatchStore({ redis, batch: { ...LIMITS, ...limits }, logger: silent });
+  const { queue, resend } = settingsOf();
+  const batch = { ...LIMITS, ...limits };
+  const store = new BatchStore({ redis, batch, queue, resend, logger: silent });
   await store.connect();
   return store;
 }
@@ -42,11 +45,31 @@ export function fragment(
   };
 }
 
+/** Makes a dead letter of a whole batch. Resolves with false when it was ended before. */
+export async function bury(store: BatchStore, batch: SealedBatch, reason = 'test', message = ''): Promise<boolean> {
+  const { deadLetters } = settingsOf();
+  const instruments = createInstruments();
+  const letters = new DeadLetters({ redis: store.redis, deadLetters, instruments, logger: silent });
+  const { id, rows } = batch;
+  const why = { reason, message, replica: '', batch: id, range: 'all' };
+  return (await letters.setAside(batch, 0, [{ id, rows, fragments: undefined, ...why }])) === 'aside';
+}
+
 /** Appends fragments of one signal and shard. */
 export function append(store: BatchStore, ...fragments: [Fragment, ...Fragment[]]): Promise<AppendResult> {
   const accepted = fragments.reduce((sum, { rows }) => sum + rows, 0);
-  return store.append(fragments[0].shard, fragments, { signal: signalOf(fragments[0].table), accepted });
+  return store.append(fragments[0].shard, fragments, items(signalOf(fragments[0].table), accepted));
 }
+
+/** Of an append without requests that would be remembered, before any routing. */
+export function items(signal: Signal, accepted: number, requests: readonly RequestMemo[] = []): Items {
+  return { signal, accepted, generation: 0, requests };
+}
+
+/** What an append answers that has stored its fragments and sealed nothing. */
+export const STORED: AppendResult = {
+  known: [], forgotten: 0, batches: [], sealed: [], openAgeMsMax: undefined, queueBytes: 0,
+};
 
 export async function bytesOf(store: BatchStore, batch: SealedBatch): Promise<Buffer> {
   const views: Uint8Array[] = [];
@@ -117,6 +140,13 @@ export function shardOfRow(row: string, weights: readonly number[]): number {
 
 export const plainCompressor = { layout: 'r1', compress: (block: Uint8Array) => Buffer.from(block) } as const;
 
+/** How rows are placed by the first routing with these weights. */
+export function placed(weights: readonly number[], generation = 0): Placing {
+  return { generation, weights };
+}
+
+export const ONE = placed([1]);
+
 /** A store whose appends end when the test says so. */
 export class SlowStore {
   readonly appends: {
@@ -124,7 +154,8 @@ export class SlowStore {
     items: Items;
     tables: string[];
     text: string;
-    resolve: () => void;
+    /** Without an answer: it is stored. */
+    resolve: (result?: AppendResult) => void;
     reject: (fault: Fault) => void;
   }[] = [];
 
@@ -135,7 +166,7 @@ export class SlowStore {
         items,
         tables: fragments.map(({ table }) => table),
         text: Buffer.concat(fragments.map(({ bytes }) => bytes)).toString(),
-        resolve: () => resolve({ sealed: [], openAgeMsMax: undefined, queueBytes: 0 }),
+        resolve: (result = STORED) => resolve(result),
         reject,
       });
     });
@@ -146,7 +177,7 @@ export const LOST = new Fault('redis_unavailable', 'here', 'made up');
 
 /** A group commit of its own, whose requests are text. */
 export function startCommit(
-  store: SlowStore | BatchStore,
+  store: GroupCommitOptions['store'],
   fragmentBytesMax = 1_000_000,
   onStored: (shard: number, result: AppendResult) => void = () => {},
 ) {
@@ -155,10 +186,15 @@ export function startCommit(
   const options = {
     signal: 'metrics',
     blocks,
+    spareBlocks: async () => new TextBlocks(),
     compressor: plainCompressor,
     store,
     fragmentBytesMax,
   } as const;
-  const commit = new GroupCommit({ ...options, onStored, instruments });
-  return { commit, instruments, submit: (text: string) => commit.submit(Buffer.from(text)) };
+  let overtaken = 0;
+  const onOvertaken = () => {
+    overtaken += 1;
+  };
+  const commit = new GroupCommit({ ...options, onStored, onOvertaken, instruments, logger: silent });
+  return { commit, instruments, overtaken: () => overtaken, submit: (text: string) => commit.submit(Buffer.from(text)) };
 }

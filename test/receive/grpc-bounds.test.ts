@@ -164,6 +164,7 @@ describe('the port', () => {
     requestBytesMax: LIMIT,
     connectionsMax: 10,
     keepAliveMs: 60_000,
+    sourceHeader: 'x-sluice-source',
     ingest: { take: async () => ADMITTED },
     door: front.door,
     health: () => 'SERVING',

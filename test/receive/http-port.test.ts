@@ -98,6 +98,7 @@ describe('the port', () => {
     requestBytesMax: LIMIT,
     connectionsMax: 10,
     corsOrigins: [],
+    sourceHeader: 'x-sluice-source',
     ingest: { take: async () => ADMITTED },
     door: front.door,
     instruments: front.instruments,

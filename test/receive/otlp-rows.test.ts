@@ -252,6 +252,7 @@ describe('HTTP', () => {
       signal: 'traces',
       format: 'json',
       encoding: 'identity',
+      source: '',
       bytes: Buffer.from(json),
     });
   });

@@ -59,6 +59,7 @@ export async function startFront(options: FrontOptions = {}) {
     addr: { host: '127.0.0.1', port: 0 },
     requestBytesMax,
     connectionsMax: 100,
+    sourceHeader: 'x-sluice-source',
     ingest: { take },
     door,
   };

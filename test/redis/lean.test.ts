@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import tls from 'node:tls';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { RedisEndpoint } from '../../src/redis/connection.ts';
+import type { RedisEndpoint } from '../../src/redis/access.ts';
 import { LeanConnection } from '../../src/redis/lean.ts';
 import { Script } from '../../src/redis/scripts.ts';
 import { CuttingProxy } from './proxy.ts';
@@ -182,7 +182,7 @@ describe('TLS', () => {
   afterAll(() => front.close());
 
   it('refuses a certificate that nobody vouches for, and takes one that is trusted', async () => {
-    const endpoint = { host: 'localhost', port: (front.address() as AddressInfo).port, tls: true };
+    const endpoint = { host: 'localhost', port: (front.address() as AddressInfo).port, tls: {} };
     await expect(create(endpoint).connect()).rejects.toMatchObject({ code: 'redis_unavailable' });
     const before = tls.getCACertificates('default');
     tls.setDefaultCACertificates([...before, pem]);

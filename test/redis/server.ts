@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
-import type { RedisSettings } from '../../src/redis/connection.ts';
+import type { RedisSettings } from '../../src/redis/access.ts';
 import { LeanConnection } from '../../src/redis/lean.ts';
 import { redisSettings } from '../support/settings.ts';
 

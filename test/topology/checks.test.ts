@@ -20,10 +20,13 @@ afterEach(async () => {
 });
 
 /** Its own clock: only `look` makes anything happen in time. */
-function makeChecks(topology: () => Topology | undefined, answer: (replica: Replica) => Promise<ReplicaFacts>) {
+function makeChecks(
+  topology: () => Topology | undefined, answer: (replica: Replica) => Promise<ReplicaFacts>,
+  healthCheckMs = HEALTH_CHECK_MS,
+) {
   const time = { nowMs: 0 };
   const asked: string[] = [];
-  const bounds = { healthCheckMs: HEALTH_CHECK_MS, replicaReturnMs: 60_000 };
+  const bounds = { healthCheckMs, replicaReturnMs: 60_000 };
   const choice = new ReplicaChoice({
     ...bounds, replicaStrategy: 'least_loaded', loadRatioMax: 2, instruments: createInstruments(), logger: silent,
     now: () => time.nowMs,
@@ -107,6 +110,16 @@ describe('health checks', () => {
     gates[1]?.reject(refused);
     await settled;
     expect([asked.length, choice.live(shard)]).toEqual([2, 1]);
+  });
+
+  test.each([30_000, 3_600_000])('one that is away is asked every 2 s at first, then every 5 s (%i)', async (usualMs) => {
+    const { pass } = makeChecks(() => topologyOf(shardOf(1)), async () => Promise.reject(refused), usualMs);
+    await pass(2_000);
+    const gaps = async (ms: number, gapMs: number) => {
+      for (let untilMs = 0; untilMs < ms; untilMs += gapMs) expect((await pass(gapMs)).length).toBeGreaterThan(0);
+    };
+    await gaps(50_000, 2_000);
+    await gaps(300_000, 5_000);
   });
 
   test('after the end nobody is asked', async () => {

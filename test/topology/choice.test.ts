@@ -280,3 +280,50 @@ describe('a topology that changes', () => {
     expect(await hosts()).toEqual([hostOf(0)]);
   });
 });
+
+describe('a shard', () => {
+  const refused = new Fault('ECONNREFUSED', 'elsewhere', 'refused');
+  const readonly = { ...WELL, readonlyTable: 'otel_logs' };
+  const late = { ...WELL, delaySeconds: 1_000 };
+  const make = () => {
+    const fleet = new Fleet({ seed: 1, strategy: 'least_loaded', replicas: 2 });
+    const { choice, shard } = fleet;
+    const check = (index: number, ...found: Parameters<typeof choice.checked>[1][]) => {
+      for (const each of found) choice.checked(shard.replicas[index] as Replica, each);
+    };
+    const fail = (index: number) => {
+      const replica = shard.replicas[index] as Replica;
+      choice.ended(replica, choice.began(replica, 1), { fault: refused });
+    };
+    return { choice, shard, check, fail };
+  };
+
+  test('is reachable while one replica may take an insert, and until something is known of it', () => {
+    const { choice, shard, check, fail } = make();
+    expect(choice.reachable(shardOf(2, 7))).toBe(true);
+    expect(choice.reachable(shard)).toBe(true);
+    check(0, refused, refused);
+    expect(choice.reachable(shard)).toBe(true);
+    check(1, readonly);
+    expect(choice.reachable(shard)).toBe(false);
+    check(1, WELL);
+    expect(choice.reachable(shard)).toBe(true);
+    // It is late, but better than nothing; and whether one takes inserts that answers, inserts tell.
+    check(1, late, late);
+    expect(choice.reachable(shard)).toBe(true);
+    check(1, WELL);
+    for (let failure = 0; failure < 3; failure++) fail(1);
+    expect(choice.reachable(shard)).toBe(true);
+    check(1, refused);
+    expect(choice.reachable(shard)).toBe(false);
+  });
+
+  test('is not asked by all writers at the same moments when it returns', () => {
+    const writers = Array.from({ length: 20 }, () => make());
+    for (const { check } of writers) check(0, ...Array(8).fill(refused));
+    const inMs = writers.map(({ choice, shard }) => choice.checkInMs(shard.replicas[0] as Replica));
+    expect(new Set(inMs.map(Math.round)).size).toBeGreaterThan(10);
+    expect(Math.max(...inMs)).toBeLessThanOrEqual(1_500);
+    expect(Math.min(...inMs)).toBeGreaterThanOrEqual(1_100);
+  });
+});

@@ -113,14 +113,52 @@ describe('coming back', () => {
     expect(it.share(2_000)).toBe(0.1);
   });
 
-  test('probes come ever less often, up to the usual distance', () => {
+  test('probes of one that fails inserts come ever less often, up to the usual distance', () => {
     const it = health();
+    for (let insert = 0; insert < 3; insert += 1) it.insertFailed('full', 0);
     const distances: number[] = [];
-    for (let check = 0; check < 10; check += 1) {
-      it.checkFailed('silent', check);
+    for (let relapse = 0; relapse < 9; relapse += 1) {
+      expect(it.out?.cause).toBe('inserts_fail');
       distances.push(it.checkAgainMs);
+      it.checked(WELL, 1_000);
+      for (let insert = 0; insert < 3; insert += 1) it.insertFailed('full', 2_000);
     }
-    expect(distances).toEqual([500, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
+    expect(distances).toEqual([500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
+  });
+
+  const away = (it: Health, atMs: number) => it.checkFailed('silent', atMs);
+  const readonly = (it: Health, atMs: number) => it.checked({ ...WELL, readonlyTable: 'otel_logs' }, atMs);
+  test.each([
+    ['away', away, 30_000],
+    ['away', away, 3_600_000],
+    ['read-only', readonly, 30_000],
+  ])('one that is %s is probed every 1.5 s in the first minute, then every 4.5 s', (_, fail, healthCheckMs) => {
+    const it = health(false, { ...BOUNDS, healthCheckMs });
+    for (const atMs of [0, 0]) fail(it, atMs);
+    const distances = new Map<number, number>();
+    for (let atMs = 0; atMs < 600_000; atMs += it.checkAgainMs) {
+      fail(it, atMs);
+      distances.set(atMs, it.checkAgainMs);
+    }
+    const within = (fromMs: number, toMs: number) =>
+      Math.max(...[...distances].filter(([atMs]) => atMs >= fromMs && atMs < toMs).map(([, ms]) => ms));
+    expect([within(0, 60_000), within(60_000, 600_000)]).toEqual([1_500, 4_500]);
+  });
+
+  test('the setting counts where it asks for more probes than that', () => {
+    const it = health(false, { ...BOUNDS, healthCheckMs: 200 });
+    for (let check = 0; check < 10; check += 1) it.checkFailed('silent', check * 60_000);
+    expect(it.checkAgainMs).toBe(200);
+  });
+
+  test('one that is away again and again is probed no less often', () => {
+    const it = health();
+    let atMs = 0;
+    for (let relapse = 0; relapse < 10; relapse += 1, atMs += 2_000) {
+      for (let check = 0; check < 2; check += 1) it.checkFailed('silent', atMs);
+      expect(it.checkAgainMs).toBeLessThanOrEqual(1_500);
+      it.checked(WELL, atMs + 1_000);
+    }
   });
 
   test('inserts that are tried nevertheless bring no probe sooner and none later', () => {
@@ -142,14 +180,14 @@ describe('coming back', () => {
     const first: number[] = [];
     let atMs = 0;
     for (let relapse = 0; relapse < 4; relapse += 1) {
-      for (let check = 0; check < 2; check += 1) it.checkFailed('silent', atMs);
+      for (let insert = 0; insert < 3; insert += 1) it.insertFailed('full', atMs);
       first.push(it.checkAgainMs);
       atMs += 10_000;
       it.checked(WELL, atMs);
     }
     expect(first).toEqual([500, 1_000, 2_000, 4_000]);
     it.checked(WELL, atMs + 120_000);
-    for (let check = 0; check < 2; check += 1) it.checkFailed('silent', atMs + 120_000);
+    for (let insert = 0; insert < 3; insert += 1) it.insertFailed('full', atMs + 120_000);
     expect(it.checkAgainMs).toBe(500);
   });
 });

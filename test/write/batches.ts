@@ -6,7 +6,8 @@ import { zstdCompressSync } from 'node:zlib';
 import type { Layout, SealedBatch } from '../../src/model/batch.ts';
 import { TABLES, type Table } from '../../src/model/signal.ts';
 import type { Columns, InsertOptions } from '../../src/write/inserter.ts';
-import type { BatchSource } from '../../src/write/source.ts';
+import type { DeadLetterDraft, PartState } from '../../src/model/dead-letter.ts';
+import type { BatchSource, DeadLetterSink } from '../../src/write/source.ts';
 
 export const DATABASE = 'written';
 export const TABLE: Table = 'otel_logs';
@@ -94,9 +95,12 @@ export async function* chunksOf(
 }
 
 /** What the queue offers a writer, with what it was told. */
-export class MemorySource implements BatchSource {
+export class MemorySource implements BatchSource, DeadLetterSink {
   readonly finished: string[] = [];
-  readonly buried: { readonly id: string; readonly reason: string; readonly message: string }[] = [];
+  /** What was set aside, in order. */
+  readonly aside: { readonly id: string; readonly rowsStored: number; readonly letters: readonly DeadLetterDraft[] }[] = [];
+  /** By batch and range. */
+  readonly notes = new Map<string, Map<string, PartState>>();
   readonly #batches = new Map<string, TestBatch>();
   /** Runs before each fragment is read. */
   before: (index: number) => Promise<void> | void = () => {};
@@ -117,9 +121,34 @@ export class MemorySource implements BatchSource {
     return was;
   }
 
-  async bury(batch: SealedBatch, reason: string, message: string): Promise<boolean> {
-    const was = this.#batches.delete(batch.id);
-    if (was) this.buried.push({ id: batch.id, reason, message });
-    return was;
+  async fragmentList(batch: SealedBatch): Promise<readonly Uint8Array[]> {
+    return this.#batches.get(batch.id)?.fragments ?? [];
+  }
+
+  async division(batch: SealedBatch): Promise<ReadonlyMap<string, PartState>> {
+    return new Map(this.notes.get(batch.id));
+  }
+
+  async note(batch: SealedBatch, range: string, state: PartState): Promise<void> {
+    const notes = this.notes.get(batch.id) ?? new Map<string, PartState>();
+    this.notes.set(batch.id, notes);
+    const before = notes.get(range) ?? state;
+    if (before !== state) throw new Error(`${range} of ${batch.id} was ${before} and is ${state}`);
+    notes.set(range, state);
+  }
+
+  /** The rules of src/queue/drafts.ts, which this room doesn't know. */
+  async setAside(
+    batch: SealedBatch, rowsStored: number, letters: readonly DeadLetterDraft[],
+  ): Promise<'aside' | 'gone'> {
+    const rows = letters.reduce((sum, letter) => sum + letter.rows, rowsStored);
+    if (rows !== batch.rows) throw new Error(`${rows} rows of ${batch.rows}`);
+    for (const { id, rows: count, fragments } of letters) {
+      const fits = fragments === undefined ? id === batch.id && letters.length === 1 : id !== batch.id;
+      if (!fits || count < 1 || !/^[A-Za-z0-9.-]+$/.test(id)) throw new Error(`a letter ${id} of ${count} rows`);
+    }
+    if (!this.#batches.delete(batch.id)) return 'gone';
+    this.aside.push({ id: batch.id, rowsStored, letters });
+    return 'aside';
   }
 }

@@ -86,7 +86,7 @@ describe('failover', () => {
         await expect(writer.write(waiting)).rejects.toMatchObject(
           { code: expect.stringMatching(/^(TABLE_IS_READ_ONLY|NO_ZOOKEEPER)$/), retry: 'elsewhere' });
       }
-      expect(source.buried).toEqual([]);
+      expect(source.aside).toEqual([]);
     } finally {
       await farm.startZooKeeper();
     }

@@ -222,11 +222,11 @@ describe('all or nothing', () => {
       }
     }
     const result = await insertBatch(target, INSERT_OPTIONS, batch.batch, stopping(), stop.signal);
-    expect(result).toEqual({ kind: 'refused', fault: reason });
+    expect(result).toEqual({ kind: 'refused', fault: reason, sent: false });
     expect(ended).toBe(true);
     expect(await count()).toEqual({ rows: 0, ids: 0 });
     const late = await insertBatch(target, INSERT_OPTIONS, batch.batch, chunksOf(batch), stop.signal);
-    expect(late).toEqual({ kind: 'refused', fault: reason });
+    expect(late).toEqual({ kind: 'refused', fault: reason, sent: false });
   });
 
   test('an insert that takes too long is broken off', async () => {

@@ -59,7 +59,7 @@ export function makeWriter(options: Partial<WriterOptions> = {}, urls = farm.hos
     replicaStrategy: 'round_robin', loadRatioMax: 2, healthCheckMs: 500, replicaReturnMs: 500, ...options,
   } as const;
   const writer = new Writer({
-    ...settings, topology: () => topology, source, instruments, logger,
+    ...settings, topology: () => topology, source, deadLetters: source, instruments, logger,
     connect: (url, connectionsMax) => createClickHouse(url, settings, silent, connectionsMax),
   });
   stops.push(() => writer.stop(0));

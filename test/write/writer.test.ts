@@ -1,6 +1,6 @@
 /**
  * Goal: what a job gets back. A batch leaves the queue only after its insert has returned; what may pass
- * later is thrown back and said once, what never will is buried, and a server that dies midway costs nothing
+ * later is thrown back and said once, what never will is set aside, and a server that dies midway costs nothing
  * and doubles nothing.
  */
 import { once } from 'node:events';
@@ -40,7 +40,7 @@ function makeWriterFor(topology: () => Topology | undefined) {
   const source = new MemorySource();
   const instruments = createInstruments();
   const writer = new Writer({
-    ...SETTINGS, topology, source, instruments, logger,
+    ...SETTINGS, topology, source, deadLetters: source, instruments, logger,
     connect: (url, connectionsMax) => createClickHouse(url, SETTINGS, silent, connectionsMax),
   });
   stops.push(() => writer.stop(0));
@@ -163,7 +163,7 @@ describe('later', () => {
       [30, 'inserts work again', undefined],
     ]);
     expect(await outcomes()).toEqual({ later: 3, stored: 1 });
-    expect(source.buried).toEqual([]);
+    expect(source.aside).toEqual([]);
   });
 
   test('a server that is away: the next one takes the batch at once, and those after it', async () => {
@@ -211,7 +211,7 @@ describe('later', () => {
     const { writer, source, lines } = makeWriter([clickhouse.url.replace('//', '//nobody:secret@')]);
     const batch = source.add(makeBatch());
     await expect(writer.write(batch)).rejects.toMatchObject({ code: 'AUTHENTICATION_FAILED', retry: 'here' });
-    expect(source.buried).toEqual([]);
+    expect(source.aside).toEqual([]);
     expect(lines.map((line) => line.code)).toContain('AUTHENTICATION_FAILED');
     expect(JSON.stringify(lines)).not.toContain('secret');
   });
@@ -223,7 +223,7 @@ describe('later', () => {
     source.before = (index) => { if (index === 2) throw lost; };
     await expect(writer.write(batch)).rejects.toBe(lost);
     expect(await outcomes()).toEqual({ unread: 1 });
-    expect(source.buried).toEqual([]);
+    expect(source.aside).toEqual([]);
     expect(lines.filter((line) => line.level > 30)).toMatchObject([{ what: 'the queue of shard 0', code: 'LOST' }]);
     expect(await rowsOf(clickhouse.query)).toBe('0\t0');
     source.before = () => {};
@@ -263,13 +263,15 @@ test('a topology that changes: the next batch goes by the new one, and the old s
 });
 
 describe('never', () => {
-  test('malformed bytes are buried with the words of the server, counted and said', async () => {
+  test('malformed bytes are set aside with the words of the server, counted and said', async () => {
     const { writer, source, instruments, lines, outcomes } = makeWriter();
     const batch = source.add(sealed([Uint8Array.from([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])], 7));
-    expect(await writer.write(batch)).toBe('buried');
+    expect(await writer.write(batch)).toBe('aside');
     expect(source.finished).toEqual([]);
-    expect(source.buried).toMatchObject([{ id: batch.id, reason: 'ZSTD_DECODER_FAILED' }]);
-    expect(source.buried[0]?.message).toMatch(/ZSTD.*decoding failed/);
+    const [letter] = source.aside[0]?.letters ?? [];
+    expect(letter).toMatchObject({ id: batch.id, range: 'all', rows: 7, fragments: undefined, reason: 'ZSTD_DECODER_FAILED' });
+    expect(letter?.message).toMatch(/ZSTD.*decoding failed/);
+    expect(letter?.replica).toBe(new URL(clickhouse.url).host);
     expect(await outcomes()).toEqual({ never: 1 });
     expect(await total(instruments.itemsDeadlettered)).toBe(7);
     expect(lines.at(-1)).toMatchObject({ level: 50, batch: batch.id, code: 'ZSTD_DECODER_FAILED', rows: 7 });
@@ -279,17 +281,10 @@ describe('never', () => {
     const { writer, source, outcomes } = makeWriter();
     const batch = source.add(makeBatch());
     source.before = () => { throw new Fault('batch_incomplete', 'never', '3 of 4 fragments'); };
-    expect(await writer.write(batch)).toBe('buried');
-    expect(source.buried).toEqual([{ id: batch.id, reason: 'batch_incomplete', message: '3 of 4 fragments' }]);
+    expect(await writer.write(batch)).toBe('aside');
+    expect(source.aside[0]?.letters).toMatchObject(
+      [{ id: batch.id, range: 'all', reason: 'batch_incomplete', message: '3 of 4 fragments' }]);
     expect(await outcomes()).toEqual({ never: 1 });
-  });
-
-  test('a batch that reaches into too many partitions is kept', async () => {
-    await clickhouse.query(`DROP TABLE ${DATABASE}.otel_logs`);
-    await clickhouse.query(createTable('otel_logs', 'PARTITION BY Id'));
-    const { writer, source } = makeWriter();
-    expect(await writer.write(source.add(makeBatch()))).toBe('buried');
-    expect(source.buried).toMatchObject([{ reason: 'too_many_partitions' }]);
   });
 });
 

@@ -1,46 +1,112 @@
 -- Appends the fragments of one commit to the shard's open batches, and seals those that reach a bound.
+-- Requests that the shard has already are recognised: then nothing is stored, and the answer says which.
 --
 -- KEYS: 1 prefix
--- ARGV: 1 id base (unique for ever; sealed batches get it with a suffix), 2 signal, 3 rows of all fragments,
---       4 rows bound, 5 bytes bound, 6 age bound in ms, then three for each fragment: '<table>:<layout>',
---       rows, payload
+-- ARGV: 1 id base (unique for ever; batches that are opened or sealed get it with a suffix), 2 signal, 3 rows of all fragments,
+--       4 rows bound, 5 bytes bound, 6 age bound in ms, 7 generation of the routing that the rows were placed
+--       by, 8 how many requests the shard may remember, 9 '1' to be told the name of each fragment's batch, 10 how many
+--       requests follow: three for each, its mark (16 bytes), seconds to remember it, generation of the
+--       routing that its own rows were placed by; then three for each fragment: '<table>:<layout>', rows,
+--       payload
 -- A batch is sealed before a fragment that would take it over rows or bytes (a fragment that is larger by
 -- itself makes a batch of its own), and after a fragment with which it reaches rows, bytes or age.
--- Answers: see answer(). All or nothing: the first write is one that Redis refuses when it is out of memory,
--- so a refusal comes before anything has changed.
+-- Answers: see answer(); or { 'known', position from 0, … } of requests that are here already, or
+-- { 'overtaken' } when a newer routing holds: in both cases no row was stored. All or nothing: the first write
+-- is one that Redis refuses when it is out of memory, so a refusal comes before anything has changed.
 
 local signal, total_rows = ARGV[2], ARGV[3]
 local rows_max, bytes_max, age_max = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local generation, requests_max, telling = ARGV[7], tonumber(ARGV[8]), ARGV[9] == '1'
+local requests = tonumber(ARGV[10])
+local FIRST_REQUEST = 11
+local first_fragment = FIRST_REQUEST + 3 * requests
+-- A score is until when, in seconds, times this, plus the generation's remainder: ordered by time.
+local GENERATIONS = 65536
+-- Lua's stack bounds what one call may be given.
+local MARKS_AT_ONCE = 1000
 local now = now_ms()
-local total_bytes = 0
+local now_s = math.floor(now / 1000)
+local total_bytes, forgotten = 0, 0
+local opened = 0
+local batches = {}
+
+if tonumber(redis.call('HGET', prefix .. 'counts', 'generation') or 0) > tonumber(generation) then
+  return { 'overtaken' }
+end
+
+local function known_requests()
+  local known = { 'known' }
+  for from = 0, requests - 1, MARKS_AT_ONCE do
+    local marks = {}
+    for i = from, math.min(requests, from + MARKS_AT_ONCE) - 1 do
+      marks[#marks + 1] = ARGV[FIRST_REQUEST + 3 * i]
+    end
+    for i, score in ipairs(redis.call('ZMSCORE', prefix .. 'requests', unpack(marks))) do
+      if score and math.floor(tonumber(score) / GENERATIONS) > now_s then known[#known + 1] = from + i - 1 end
+    end
+  end
+  return known
+end
+
+-- After the rows are in: what has expired makes room.
+local function remember()
+  local key = prefix .. 'requests'
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.0f', now_s * GENERATIONS))
+  local room = requests_max - redis.call('ZCARD', key)
+  for i = 0, requests - 1 do
+    local at = FIRST_REQUEST + 3 * i
+    if i < room then
+      local score = (now_s + 1 + ARGV[at + 1]) * GENERATIONS + ARGV[at + 2] % GENERATIONS
+      redis.call('ZADD', key, string.format('%.0f', score), ARGV[at])
+    else
+      forgotten = forgotten + 1
+    end
+  end
+end
+
+if requests > 0 then
+  local known = known_requests()
+  if #known > 1 then
+    -- A write, so that WAIT after it speaks of all that was written before, the known requests included.
+    redis.call('HINCRBY', prefix .. 'counts', 'repeated:' .. signal, #known - 1)
+    return known
+  end
+end
 
 redis.call('HINCRBY', prefix .. 'counts', 'accepted:' .. signal, total_rows)
 redis.call('HINCRBY', prefix .. 'counts', 'waiting:' .. signal, total_rows)
+if requests > 0 then remember() end
 
-for i = 7, #ARGV, 3 do
+for i = first_fragment, #ARGV, 3 do
   local open, fragment_rows, payload = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
   local list = prefix .. 'open:' .. open
-  local meta = redis.call('HMGET', list .. ':meta', 'rows', 'bytes', 'fragments', 'newest')
+  local meta = redis.call('HMGET', list .. ':meta', 'rows', 'bytes', 'fragments', 'newest', 'name')
   local rows, bytes, fragments = tonumber(meta[1] or 0), tonumber(meta[2] or 0), tonumber(meta[3] or 0)
+  local name = meta[5] or nil
   if fragments > 0 and (rows + fragment_rows > rows_max or bytes + #payload > bytes_max) then
-    seal(open, rows, bytes, fragments, meta[4], now)
+    seal(open, rows, bytes, fragments, meta[4], now, name)
     rows, bytes, fragments = 0, 0, 0
   end
   local since = now
   if fragments == 0 then
     redis.call('ZADD', prefix .. 'open', now, open)
+    name = id_base .. '-' .. opened
+    opened = opened + 1
   else
     since = tonumber(redis.call('ZSCORE', prefix .. 'open', open))
   end
   rows, bytes, fragments = rows + fragment_rows, bytes + #payload, fragments + 1
   total_bytes = total_bytes + #payload
   redis.call('RPUSH', list, payload)
-  if rows >= rows_max or bytes >= bytes_max or now - since >= age_max then
-    seal(open, rows, bytes, fragments, now, now)
+  if telling then batches[#batches + 1] = name or '' end
+  if rows >= rows_max or bytes >= bytes_max or math.abs(now - since) >= age_max then
+    seal(open, rows, bytes, fragments, now, now, name)
   else
-    redis.call('HSET', list .. ':meta', 'rows', rows, 'bytes', bytes, 'fragments', fragments, 'newest', now)
+    local key = list .. ':meta'
+    redis.call('HSET', key, 'rows', rows, 'bytes', bytes, 'fragments', fragments, 'newest', now)
+    if fragments == 1 then redis.call('HSET', key, 'name', name) end
   end
 end
 
 redis.call('HINCRBY', prefix .. 'counts', 'bytes', total_bytes)
-return answer(now)
+return answer(now, forgotten, batches)
