@@ -86,7 +86,9 @@ export class Recognition {
   ): Promise<Outcome> {
     const { placements } = this.#options;
     const copy = this.#timed(() => this.#copy(request.body));
-    const again = () => this.#decoded({ ...request, body: copy.subarray(0, request.body.length) });
+    // The body's own length is gone with it: the server takes its memory back.
+    const { length } = request.body;
+    const again = () => this.#decoded({ ...request, body: copy.subarray(0, length) });
     const resend = this.#resendable(request, mark, again);
     const stored = placements.lookNeeded
       ? placements.of(mark).then((placing) => store(resend, placing, true))

@@ -309,7 +309,7 @@ export class GroupCommit {
       if (blocks.rows > 0) fragments.push(...fragmentsOf(blocks, compressor));
     };
     let routed: Placing | undefined;
-    for (const { resend, placing, fragments: made } of entries) {
+    for (const { outcome, resend, placing, fragments: made } of entries) {
       if (made !== undefined) {
         fragments.push(...made);
         continue;
@@ -320,7 +320,8 @@ export class GroupCommit {
         blocks.route(placing.weights);
         routed = placing;
       }
-      blocks.append(resend.again());
+      const { accepted } = blocks.append(resend.again());
+      assert(accepted === outcome.accepted, `a request of ${outcome.accepted} items has ${accepted} now`);
       if (blocks.bytes >= fragmentBytesMax) close();
     }
     close();

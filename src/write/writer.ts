@@ -104,7 +104,7 @@ export class Writer {
         return this.#finish(batch, attempt.insert);
       case 'gone':
         if (this.#unconfirmed.has(batch.id)) return this.#confirmed(batch.id);
-        logger.info({ batch: batch.id }, 'a batch was gone before its insert');
+        logger.debug({ batch: batch.id }, 'a batch was gone before its insert');
         return 'gone';
       case 'refused':
         return this.#refused(batch, attempt.refusal, undivided);

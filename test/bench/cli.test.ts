@@ -12,7 +12,8 @@ import { freePort, withClickHouse } from '../support/services.ts';
 import { createSinkTables, startSink } from './sink.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
-const CLAIMS = readdirSync(join(ROOT, 'bench/claims')).filter((name) => name !== 'claim.ts');
+const SHARED = ['claim.ts', 'programs.ts'];
+const CLAIMS = readdirSync(join(ROOT, 'bench/claims')).filter((name) => !SHARED.includes(name));
 
 interface Ended {
   readonly code: number;

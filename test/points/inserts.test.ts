@@ -6,7 +6,7 @@
 import { expect } from 'vitest';
 import { isInsert } from './http-proxy.ts';
 import { usePlace, usePoints } from './place.ts';
-import { type Kind, bullmq, isCommand, runs } from './redis-proxy.ts';
+import { HEARS_OF_JOB, type Kind, TAKES_JOB, bullmq, isCommand, runs } from './redis-proxy.ts';
 import { type Role, SEALS_AT_ONCE, type Scene, endOf } from './scene.ts';
 import type { Stop } from './stop.ts';
 
@@ -25,6 +25,7 @@ async function cutThere(scene: Scene, stop: Stop): Promise<void> {
 }
 
 const STEPS: readonly (readonly [string, Kind, ...('before' | 'half answered' | 'after')[]])[] = [
+  ['takes a job', TAKES_JOB, 'before', 'after'],
   ['looks for its batch', isCommand('LLEN'), 'before', 'after'],
   ['reads its batch', isCommand('LRANGE'), 'before', 'half answered', 'after'],
   ['finishes a batch', await runs('finish'), 'before', 'after'],
@@ -36,6 +37,14 @@ for (const [what, kind, ...places] of STEPS) {
       cutThere(scene, writer.redis.stopAt(kind, place)));
   }
 }
+
+point('the connection breaks when a writer hears of a job', async (scene) => {
+  const stop = writer.redis.stopAt(HEARS_OF_JOB, 'after');
+  // It waits already: this is for the next time.
+  await scene.deliver(scene.request(), gateway);
+  await scene.untilWritten();
+  await cutThere(scene, stop);
+});
 
 for (const place of ['before', 'half sent', 'sent', 'half answered', 'after'] as const) {
   point(`the connection breaks at an insert: ${place}`, async (scene) => {

@@ -218,6 +218,12 @@ export const TAKES_JOB: Kind = {
   answerFits: (answer) => answer.includes('"sealedAtMs"'),
 };
 
+/** A writer that waits is told that there is a job. */
+export const HEARS_OF_JOB: Kind = {
+  ...isCommand('BZPOPMIN'),
+  answerFits: (answer) => answer.includes('marker'),
+};
+
 /** By the script's digest or with its text. */
 function runOf(text: string): (command: Command) => boolean {
   const digest = createHash('sha1').update(text).digest('hex');

@@ -221,7 +221,7 @@ describe('ClickHouse', () => {
     const first = await starting('all', wrong);
     await sendSpans(first, 2);
     await eventually('a try that failed', async () => {
-      return (await first.metric('inserts_total', { outcome: 'later' })) > 1;
+      return (await first.metric('inserts_total', { outcome: 'later' })) > 0;
     });
     expect(first.stderr()).toMatch(/operator: Authentication failed/);
     expect(first.stderr()).not.toContain('wrong-donkey');

@@ -56,9 +56,11 @@ export function tracesRequest(spans: number, requestNumber = 0): Buffer {
   );
 }
 
-/** ExportLogsServiceRequest with `records` records whose body is `text`. */
+let logsRequests = 0;
+
+/** ExportLogsServiceRequest with `records` records of this body; each request has another time. */
 export function logsRequest(records: number, body = 'hello'): Buffer {
-  const now = BigInt(Date.now()) * 1_000_000n;
+  const now = BigInt(Date.now()) * 1_000_000n + BigInt(logsRequests++ % 1_000_000);
   const list = Array.from({ length: records }, () => message(2, fixed64(1, now), message(5, text(1, body))));
   return message(1, message(1, attribute(1, 'service.name', 'test')), message(2, ...list));
 }

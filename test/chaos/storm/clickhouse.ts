@@ -7,6 +7,7 @@ import { freePort, silent } from '../../support/services.ts';
 export const CLUSTER = 'main';
 const MEMORY_BYTES_MAX = 3 * 2 ** 30;
 const ALTER_MS_MAX = 5_000;
+const PING_MS_MAX = 5_000;
 
 /** What a table is told, so that it refuses inserts; and with which code. */
 export const TABLE_FAULTS = {
@@ -32,6 +33,14 @@ export class StormClickHouse {
   readonly url: string;
   readonly #start: () => Promise<EmbeddedService>;
   #service: EmbeddedService | undefined;
+  /** Whether it is meant to answer now. */
+  #meantUp = false;
+  #steps: Promise<unknown> = Promise.resolve();
+  /**
+   * How often it ended without being killed. The embedded server does so now and then when a connection
+   * breaks under an answer (an uncaught "Broken pipe"): one more way to lose a server, and none of Sluice's.
+   */
+  crashes = 0;
 
   /** @param places of all shards, in their order; this one's is the `shard`-th */
   constructor(places: readonly Place[], shard: number) {
@@ -43,21 +52,32 @@ export class StormClickHouse {
     this.#start = () => startEmbeddedClickHouse(options);
   }
 
-  async start(): Promise<void> {
-    this.#service = await this.#start();
+  start(): Promise<void> {
+    return this.#inTurn(() => this.#up());
   }
 
-  async kill(): Promise<void> {
-    this.#signal('SIGKILL');
-    await this.#service?.ended;
+  kill(): Promise<void> {
+    return this.#inTurn(() => this.#kill());
+  }
+
+  /** Starts it again where it has crashed. @throws Error when it doesn't start */
+  mend(): Promise<void> {
+    return this.#inTurn(async () => {
+      if (!this.#meantUp || !(await this.#hasCrashed())) return;
+      this.crashes += 1;
+      await this.#kill();
+      await this.#up();
+    });
   }
 
   freeze(): void {
+    this.#meantUp = false;
     this.#signal('SIGSTOP');
   }
 
   thaw(): void {
     this.#signal('SIGCONT');
+    this.#meantUp = true;
   }
 
   async refuse(table: string, fault: TableFault): Promise<void> {
@@ -82,6 +102,7 @@ export class StormClickHouse {
   }
 
   async stop(): Promise<void> {
+    this.thaw();
     await this.#service?.stop();
   }
 
@@ -92,7 +113,45 @@ export class StormClickHouse {
     if (!answer.ok) throw new Error(`${text.trim()}\n${sql}`);
   }
 
+  #inTurn<T>(step: () => Promise<T>): Promise<T> {
+    const done = this.#steps.then(step);
+    this.#steps = done.catch(() => undefined);
+    return done;
+  }
+
+  async #up(): Promise<void> {
+    const service = await this.#start();
+    this.#service = service;
+    this.#meantUp = true;
+    // Its pid may be somebody else's from then on.
+    void service.ended.then(() => {
+      if (this.#service === service) this.#service = undefined;
+    });
+  }
+
+  async #kill(): Promise<void> {
+    this.#meantUp = false;
+    const service = this.#service;
+    this.#signal('SIGKILL');
+    await service?.ended;
+  }
+
+  /** One that dies answers 236 (ABORTED) to everything for a while, or hangs; then nobody listens any more. */
+  async #hasCrashed(): Promise<boolean> {
+    try {
+      await this.rows('SELECT 1 AS one', PING_MS_MAX);
+      return false;
+    } catch (error) {
+      return this.#meantUp && !isTimeout(error);
+    }
+  }
+
   #signal(name: NodeJS.Signals): void {
     if (this.#service !== undefined) process.kill(this.#service.pid, name);
   }
+}
+
+/** A machine that is busy isn't a server that has died. */
+function isTimeout(error: unknown): boolean {
+  return error instanceof DOMException && error.name === 'TimeoutError';
 }

@@ -65,6 +65,7 @@ export class Faults {
     const { links, redis, roles } = this.#world;
     for (const link of links.values()) link.heal();
     await insist(() => redis.everywhere('CONFIG', 'SET', 'maxmemory', String(REDIS_MEMORY_BYTES)));
+    for (const server of this.#world.clickhouse) await insist(() => server.mend());
     for (const { server, table, fault } of this.#refusing.values()) {
       await insist(() => server.accept(table, fault));
     }

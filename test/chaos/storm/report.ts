@@ -32,6 +32,8 @@ export interface StormReport {
   readonly longestSilenceFromMs: number;
   /** From the last fault's end until nothing waited any more. */
   readonly drainMs: number;
+  /** Of the embedded servers, by themselves: see StormClickHouse. */
+  readonly clickhouseCrashes: number;
   readonly missing: number;
   readonly doubled: number;
   readonly invented: number;
@@ -100,7 +102,8 @@ export function textOf(report: StormReport): string {
     '',
     `seed ${report.seed}, Redis ${report.variant}, ${report.seconds} s of load`,
     '',
-    `faults: ${report.faultsDone} done, ${report.faultsMissed} missed (what they were to break was just away)`,
+    `faults: ${report.faultsDone} done, ${report.faultsMissed} missed (what they were to break was just away); ` +
+      `embedded ClickHouse crashed by itself ${report.clickhouseCrashes} times`,
     ...Object.entries(report.faults).map(([name, count]) => `  ${String(count).padStart(5)}  ${name}`),
     '',
     'answers:',

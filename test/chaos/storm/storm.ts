@@ -96,8 +96,11 @@ async function watch({ log }: StormOptions, world: World, load: Load, faults: Fa
   }
 }
 
-async function look({ roles }: World): Promise<void> {
-  await Promise.all([...roles.values()].map((role) => role.look([DUPLICATES])));
+async function look({ roles, clickhouse }: World): Promise<void> {
+  await Promise.all([
+    ...[...roles.values()].map((role) => role.look([DUPLICATES])),
+    ...clickhouse.map((server) => server.mend()),
+  ]);
 }
 
 /** Waits until nothing waits, at most DRAIN_MS_MAX. */
@@ -110,6 +113,7 @@ async function drained(world: World, healedAtMs: number) {
     const waitedMs = Math.round(tickMs() - healedAtMs);
     const waiting = books === undefined || SIGNALS.some((signal) => books[signal].waiting !== 0);
     if (books !== undefined && (!waiting || waitedMs > DRAIN_MS_MAX)) return { books, waitedMs };
+    await look(world);
     await sleep(DRAIN_POLL_MS);
   }
 }
@@ -150,6 +154,7 @@ function compose(options: StormOptions, ended: Ended): StormReport {
     ...pick(tally),
     duplicateItemsAtLeast: [...world.roles.values()].reduce((all, role) => all + role.counted(DUPLICATES), 0),
     drainMs,
+    clickhouseCrashes: world.clickhouse.reduce((all, { crashes }) => all + crashes, 0),
     missing: sum('missing'),
     doubled: sum('doubled'),
     invented: sum('invented'),
