@@ -132,7 +132,10 @@ async function costOf(
     }
     figures.push(
       ...costFigures(`${signal}, gateway`, sums.map(({ gateway, items }) => gateway / items)),
-      ...costFigures(`${signal}, gateway and Redis`, sums.map((sum) => (sum.gateway + sum.redis) / sum.items)),
+      ...costFigures(
+        `${signal}, gateway and Redis`,
+        sums.map(({ gateway, redis, items }) => (gateway + redis) / items),
+      ),
     );
   }
   return figures;

@@ -48,8 +48,8 @@ export class Resends {
   /** In the order in which they were stored. */
   readonly #stored = new Map<string, Stored>();
   /**
-   * Walks through them from the oldest on and is kept, since a Map's beginning is found slowly: every new walk
-   * passes the places of all that were deleted there (measured: 12 µs, with 50,000 entries).
+   * Walks through them from the oldest on and is kept, since a Map's beginning is found slowly: every new
+   * walk passes the places of all that were deleted there (measured: 12 µs, with 50,000 entries).
    */
   #walk = this.#stored.keys();
   /** Where the walk has come to; undefined when that is to be found out. */

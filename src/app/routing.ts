@@ -211,7 +211,8 @@ export class RoleRouting {
 
   async #publish(routing: Routing): Promise<void> {
     const previous = this.#lost ? 0 : (this.#current?.generation ?? 0);
-    const next = { ...routing, generation: previous + 1 };
+    const { cluster, shards } = routing;
+    const next = { cluster, generation: previous + 1, shards };
     const { store } = this.#options;
     const outcome = await store.publish(previous, next);
     // Read again: Redis has added what held before.

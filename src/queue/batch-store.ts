@@ -16,7 +16,7 @@ import { type ShardCounts, parseCounts } from './counts.ts';
 import { batchKey, jobKeyPrefix, keyPrefix, parseDescription } from './keys.ts';
 import { payload } from './payload.ts';
 import { SCRIPTS } from './scripts.ts';
-import { parseTrace } from './trace.ts';
+import { traceBatch } from './trace.ts';
 
 export interface AppendResult {
   /**
@@ -73,8 +73,6 @@ export interface InsertFacts {
 
 /** As in append.lua: what is left of a generation beside the time. */
 const GENERATIONS = 65_536;
-/** Batches that one step of a search looks at. */
-const SCAN_COUNT = 1_000;
 const UNKNOWN_INSERT: InsertFacts = { replica: '', insertMs: 0 };
 const NOTHING_APPENDED: AppendResult = {
   known: [],
@@ -217,27 +215,8 @@ export class BatchStore {
   }
 
   /** What is known of a batch, by its id, or by the name that it had while it was open. */
-  async trace(shard: number, idOrName: string): Promise<BatchTrace | undefined> {
-    const reply = await this.#run('trace', shard, [idOrName]);
-    if (reply !== null) return parseTrace(shard, idOrName, texts(reply));
-    const id = await this.#idOf(shard, idOrName);
-    return id === undefined ? undefined : this.trace(shard, id);
-  }
-
-  /** The id of a batch that was sealed since it had this name; undefined for one that is not known. */
-  async #idOf(shard: number, name: string): Promise<string | undefined> {
-    if (!/^[0-9a-f]+-\d+-\d+$/.test(name)) return undefined;
-    for (const key of ['meta', 'trail'].map((of) => keyPrefix(shard) + of)) {
-      for (let cursor = '0', first = true; first || cursor !== '0'; first = false) {
-        const match = ['MATCH', `${name}.*`, 'COUNT', SCAN_COUNT];
-        const page = await this.#ask(shard, ['HSCAN', key, cursor, ...match]);
-        assert(Array.isArray(page), 'HSCAN answers with an array');
-        const [id] = texts(page[1] ?? []);
-        if (id !== undefined) return id;
-        cursor = String(page[0]);
-      }
-    }
-    return undefined;
+  trace(shard: number, idOrName: string): Promise<BatchTrace | undefined> {
+    return traceBatch(this.#redis, shard, idOrName);
   }
 
   /** Whether the batch still waits to be written: false once it was finished or buried. */
@@ -266,7 +245,7 @@ export class BatchStore {
    * over.
    */
   async *fragments(batch: SealedBatch): AsyncGenerator<Uint8Array, void, undefined> {
-    if (this.#options.redis.durability === 'replicated') await this.#confirm(batch);
+    if (!(await this.#isReadable(batch))) return;
     const key = batchKey(batch.shard, batch.id);
     const reader = await this.#redis.takeReader(key);
     try {
@@ -294,7 +273,7 @@ export class BatchStore {
    * @throws Fault `batch_incomplete` (never) when Redis does not have every fragment as it was
    */
   async fragmentList(batch: SealedBatch): Promise<readonly Uint8Array[]> {
-    if (this.#options.redis.durability === 'replicated') await this.#confirm(batch);
+    if (!(await this.#isReadable(batch))) return [];
     const key = batchKey(batch.shard, batch.id);
     const reader = await this.#redis.takeReader(key);
     try {
@@ -320,8 +299,15 @@ export class BatchStore {
     return SCRIPTS[script].run(this.#redis, [keyPrefix(shard)], args);
   }
 
-  async #confirm({ shard, id }: SealedBatch): Promise<void> {
-    await SCRIPTS.confirm.runDurably(this.#redis, [keyPrefix(shard)], [id]);
+  /**
+   * Whether the batch is to be inserted: a dead letter's bytes lie there too, and the job of its batch may
+   * outlive it. Under `replicated` resolves when replicas know that it is sealed.
+   */
+  async #isReadable(batch: SealedBatch): Promise<boolean> {
+    if (this.#options.redis.durability === 'replicated') {
+      await SCRIPTS.confirm.runDurably(this.#redis, [keyPrefix(batch.shard)], [batch.id]);
+    }
+    return this.isSealed(batch);
   }
 
   #ask(shard: number, parts: readonly CommandPart[]): Promise<Reply> {

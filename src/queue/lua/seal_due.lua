@@ -7,7 +7,7 @@
 local now = now_ms()
 local due = redis.call('ZRANGEBYSCORE', prefix .. 'open', '-inf', now - ARGV[2])
 -- Since when the clock was set back.
-for _, open in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'open', now + ARGV[2], '+inf')) do
+for _, open in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'open', '(' .. now + ARGV[2], '+inf')) do
   due[#due + 1] = open
 end
 for _, open in ipairs(due) do
