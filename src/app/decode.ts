@@ -16,6 +16,8 @@ export interface EncodedRequest {
   /** Only where the log tells of it. */
   readonly requestId: string | undefined;
   readonly body: Uint8Array;
+  /** Whether it stays as it is until the request is answered. */
+  readonly isKept: boolean;
 }
 
 export type Decoded =

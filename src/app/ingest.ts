@@ -56,11 +56,11 @@ export class GatewayIngest implements Ingest {
     const [body, ...more] = request.body;
     assert(body, 'a body has at least one piece');
     if (more.length > 0) return this.#large(request);
-    const { signal, format, encoding, source, requestId } = request;
+    const { signal, format, encoding, source, requestId, isKept } = request;
     if (body.length === 0 && format === 'protobuf') return Promise.resolve(this.#admitted(signal, NOTHING));
     if (inflatedSizeHint(body, encoding) > inlineBytesMax) return this.#large(request);
     const bytesMax = Math.min(inlineBytesMax, requestBytesMax);
-    const whole = { signal, format, encoding, source, requestId, body };
+    const whole = { signal, format, encoding, source, requestId, body, isKept };
     const decoded = decodeRequest(whole, bytesMax, nestingMax);
     if (decoded.kind === 'ok') return this.#small(whole, decoded.bytes);
     if (decoded.kind === 'never') return Promise.resolve(decoded);

@@ -34,7 +34,8 @@ port.on('message', (request: LaneRequest) => {
 
 function take({ signal, format, encoding, weights, pieces, marking }: LaneRequest): LaneResult {
   const source = marking?.source ?? '';
-  const request = { signal, format, encoding, source, requestId: undefined, body: Buffer.concat(pieces) };
+  const of = { signal, format, encoding, source, requestId: undefined };
+  const request = { ...of, body: Buffer.concat(pieces), isKept: true };
   const decoded = decodeRequest(request, settings.requestBytesMax, settings.nestingMax);
   if (decoded.kind === 'too_large') {
     const message = tooLargeMessage(settings.requestBytesMax);

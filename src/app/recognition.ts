@@ -28,6 +28,8 @@ export class Recognition {
   readonly #options: RecognitionOptions;
   readonly #resends: Resends;
   readonly #pool = new BufferPool();
+  /** Spent on marks and copies since `refresh`. */
+  #seconds = 0;
   #marks: { readonly key: Uint8Array; readonly of: RequestMarks } | undefined;
 
   constructor(options: RecognitionOptions) {
@@ -44,6 +46,8 @@ export class Recognition {
   /** Once a second. */
   refresh(): void {
     this.#resends.refresh();
+    this.#options.instruments.resendSeconds.inc(this.#seconds);
+    this.#seconds = 0;
   }
 
   /** Whether requests are recognised at all. */
@@ -60,21 +64,23 @@ export class Recognition {
   mark({ signal, source }: EncodedRequest, bytes: Uint8Array): Uint8Array {
     const { key } = this;
     if (this.#marks?.key !== key) this.#marks = { key, of: new RequestMarks(key) };
-    const { of: marks } = this.#marks;
-    return this.#timed(() => marks.mark(signal, source, bytes));
+    const startedMs = tickMs();
+    const mark = this.#marks.of.mark(signal, source, bytes);
+    this.#seconds += (tickMs() - startedMs) / 1000;
+    return mark;
   }
 
   /** What this gateway knows of a request; undefined for one that is new to it. */
   recall(source: string, mark: Uint8Array): Recalled | undefined {
     if (this.#options.window.seconds(source) === 0) return undefined;
-    const known = this.#timed(() => this.#resends.recall(mark));
+    const known = this.#resends.recall(mark);
     if (known === undefined) this.#options.window.counted();
     return known;
   }
 
   /**
-   * A small request on its way into Redis. Its body is copied, and given back when the promise of `store` has
-   * settled.
+   * A small request on its way into Redis. Its body is copied where it isn't kept, until the promise of
+   * `store` has settled.
    * @param store gets what the commit needs, and how its rows were placed if it was stored in part before the
    *   shards changed. Called before this returns unless the latter has to be found out: only then may the
    *   request's bytes be gone, and have to be made anew
@@ -85,17 +91,21 @@ export class Recognition {
     store: (resend: Resendable, placing: Placing | undefined, isLater: boolean) => Promise<Outcome>,
   ): Promise<Outcome> {
     const { placements } = this.#options;
-    const copy = this.#timed(() => this.#copy(request.body));
+    const startedMs = tickMs();
+    const copy = request.isKept ? undefined : this.#copy(request.body);
     // The body's own length is gone with it: the server takes its memory back.
     const { length } = request.body;
-    const again = () => this.#decoded({ ...request, body: copy.subarray(0, length) });
+    const again = () => this.#decoded(copy ? { ...request, body: copy.subarray(0, length) } : request);
+    this.#seconds += (tickMs() - startedMs) / 1000;
     const resend = this.#resendable(request, mark, again);
     const stored = placements.lookNeeded
       ? placements.of(mark).then((placing) => store(resend, placing, true))
       : store(resend, undefined, false);
     this.#resends.begin(mark, resend.seconds, stored);
-    const done = () => this.#pool.give(copy);
-    stored.then(done, done);
+    if (copy !== undefined) {
+      const done = () => this.#pool.give(copy);
+      stored.then(done, done);
+    }
     return stored;
   }
 
@@ -132,12 +142,5 @@ export class Recognition {
     const decoded = decodeRequest(request, Math.min(inlineBytesMax, requestBytesMax), nestingMax);
     assert(decoded.kind === 'ok', 'what was decoded once can be decoded again');
     return decoded.bytes;
-  }
-
-  #timed<T>(work: () => T): T {
-    const startedMs = tickMs();
-    const result = work();
-    this.#options.instruments.resendSeconds.inc((tickMs() - startedMs) / 1000);
-    return result;
   }
 }

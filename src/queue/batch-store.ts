@@ -144,8 +144,12 @@ export class BatchStore {
     const telling = logger.isLevelEnabled('debug') ? 1 : 0;
     const { signal, generation, requests } = items;
     const head = [this.#nextIdBase(), signal, rows, ...bounds, generation, resend.requestsMax, telling];
-    const memos = requests.flatMap(({ mark, seconds, generation: of }) => [mark, seconds, of]);
-    const args = [...head, requests.length, ...memos, ...parts];
+    const memos = [
+      requests.length === 0 ? '' : Buffer.concat(requests.map(({ mark }) => mark)),
+      listOf(requests.map(({ seconds }) => seconds)),
+      listOf(requests.map(({ generation: of }) => of)),
+    ];
+    const args = [...head, ...memos, ...parts];
     const reply = await SCRIPTS.append.runDurably(this.#redis, [keyPrefix(shard)], args);
     return this.#appended(shard, generation, reply);
   }
@@ -368,6 +372,12 @@ export interface Orphans {
   /** Batches on the page, with a job or without. Less than the limit: it was the last page. */
   readonly seen: number;
   readonly batches: readonly SealedBatch[];
+}
+
+/** As append.lua reads it: one number for all where they are the same. */
+function listOf(numbers: readonly number[]): string | number {
+  const [first = 0] = numbers;
+  return numbers.every((number) => number === first) ? first : numbers.join(' ');
 }
 
 function incomplete(batch: SealedBatch, retry: Retry, found: string): Fault {

@@ -134,8 +134,8 @@ export class ExportCall {
     const encoding = this.#message.compressed ? this.#encoding : 'identity';
     const body = this.#message.handOver();
     const [signal, source, requestId] = [this.#signal, this.#source, this.#requestId];
-    const reply = ask(ingest, { signal, format: 'protobuf', encoding, source, requestId, body }, logger);
-    this.#message.release();
+    const request = { signal, format: 'protobuf', encoding, source, requestId, body, isKept: true } as const;
+    const reply = ask(ingest, request, logger);
     reply.then((known) => this.#answer(known));
   }
 

@@ -153,9 +153,10 @@ export class HttpExchange {
     const { ingest, logger } = this.#shared;
     const format = this.#head.format === 'json' ? 'json' : 'protobuf';
     const [encoding, source, requestId] = [this.#encoding, this.#source, this.#requestId];
-    const request = { signal, format, encoding, source, requestId, body } as const;
+    // A body in one piece is the server's, one in pieces lies in the pool until the answer.
+    const isKept = this.#body !== undefined;
+    const request = { signal, format, encoding, source, requestId, body, isKept } as const;
     const reply = ask(ingest, request, logger);
-    this.#body?.release();
     reply.then((known) => this.#answer(known, false));
   }
 

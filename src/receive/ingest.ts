@@ -24,6 +24,8 @@ export interface IngestRequest {
    * buffers behind them.
    */
   readonly body: readonly Uint8Array[];
+  /** Whether the one piece stays as it is until the promise has settled. */
+  readonly isKept: boolean;
 }
 
 export interface Ingest {

@@ -253,6 +253,7 @@ describe('HTTP', () => {
       format: 'json',
       encoding: 'identity',
       source: '',
+      isKept: false,
       bytes: Buffer.from(json),
     });
   });

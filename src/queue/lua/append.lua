@@ -4,10 +4,10 @@
 -- KEYS: 1 prefix
 -- ARGV: 1 id base (unique for ever; batches that are opened or sealed get it with a suffix), 2 signal, 3 rows of all fragments,
 --       4 rows bound, 5 bytes bound, 6 age bound in ms, 7 generation of the routing that the rows were placed
---       by, 8 how many requests the shard may remember, 9 '1' to be told the name of each fragment's batch, 10 how many
---       requests follow: three for each, its mark (16 bytes), seconds to remember it, generation of the
---       routing that its own rows were placed by; then three for each fragment: '<table>:<layout>', rows,
---       payload
+--       by, 8 how many requests the shard may remember, 9 '1' to be told the name of each fragment's batch, 10 the
+--       requests: their marks, 16 bytes each, one after another, 11 for how many seconds each is remembered
+--       and 12 by which generation of the routing its own rows were placed: separated by spaces, or one
+--       number for all; then three for each fragment: '<table>:<layout>', rows, payload
 -- A batch is sealed before a fragment that would take it over rows or bytes (a fragment that is larger by
 -- itself makes a batch of its own), and after a fragment with which it reaches rows, bytes or age.
 -- Answers: see answer(); or { 'known', position from 0, … } of requests that are here already, or
@@ -17,9 +17,10 @@
 local signal, total_rows = ARGV[2], ARGV[3]
 local rows_max, bytes_max, age_max = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local generation, requests_max, telling = ARGV[7], tonumber(ARGV[8]), ARGV[9] == '1'
-local requests = tonumber(ARGV[10])
-local FIRST_REQUEST = 11
-local first_fragment = FIRST_REQUEST + 3 * requests
+local MARK_BYTES = 16
+local marks = ARGV[10]
+local requests = #marks / MARK_BYTES
+local FIRST_FRAGMENT = 13
 -- A score is until when, in seconds, times this, plus the generation's remainder: ordered by time.
 local GENERATIONS = 65536
 -- Lua's stack bounds what one call may be given.
@@ -34,14 +35,25 @@ if tonumber(redis.call('HGET', prefix .. 'counts', 'generation') or 0) > tonumbe
   return { 'overtaken' }
 end
 
+local function mark_of(i)
+  return string.sub(marks, i * MARK_BYTES + 1, (i + 1) * MARK_BYTES)
+end
+
+-- The numbers of a list, or its one number for every position.
+local function numbers_of(list)
+  local one = tonumber(list)
+  if one then return function() return one end end
+  local numbers = {}
+  for number in list:gmatch('%d+') do numbers[#numbers + 1] = tonumber(number) end
+  return function(i) return numbers[i + 1] end
+end
+
 local function known_requests()
   local known = { 'known' }
   for from = 0, requests - 1, MARKS_AT_ONCE do
-    local marks = {}
-    for i = from, math.min(requests, from + MARKS_AT_ONCE) - 1 do
-      marks[#marks + 1] = ARGV[FIRST_REQUEST + 3 * i]
-    end
-    for i, score in ipairs(redis.call('ZMSCORE', prefix .. 'requests', unpack(marks))) do
+    local some = {}
+    for i = from, math.min(requests, from + MARKS_AT_ONCE) - 1 do some[#some + 1] = mark_of(i) end
+    for i, score in ipairs(redis.call('ZMSCORE', prefix .. 'requests', unpack(some))) do
       if score and math.floor(tonumber(score) / GENERATIONS) > now_s then known[#known + 1] = from + i - 1 end
     end
   end
@@ -52,16 +64,13 @@ end
 local function remember()
   local key = prefix .. 'requests'
   redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.0f', now_s * GENERATIONS))
-  local room = requests_max - redis.call('ZCARD', key)
-  for i = 0, requests - 1 do
-    local at = FIRST_REQUEST + 3 * i
-    if i < room then
-      local score = (now_s + 1 + ARGV[at + 1]) * GENERATIONS + ARGV[at + 2] % GENERATIONS
-      redis.call('ZADD', key, string.format('%.0f', score), ARGV[at])
-    else
-      forgotten = forgotten + 1
-    end
+  local room = math.max(0, math.min(requests, requests_max - redis.call('ZCARD', key)))
+  local seconds_of, generation_of = numbers_of(ARGV[11]), numbers_of(ARGV[12])
+  for i = 0, room - 1 do
+    local score = (now_s + 1 + seconds_of(i)) * GENERATIONS + generation_of(i) % GENERATIONS
+    redis.call('ZADD', key, string.format('%.0f', score), mark_of(i))
   end
+  forgotten = requests - room
 end
 
 if requests > 0 then
@@ -77,7 +86,7 @@ redis.call('HINCRBY', prefix .. 'counts', 'accepted:' .. signal, total_rows)
 redis.call('HINCRBY', prefix .. 'counts', 'waiting:' .. signal, total_rows)
 if requests > 0 then remember() end
 
-for i = first_fragment, #ARGV, 3 do
+for i = FIRST_FRAGMENT, #ARGV, 3 do
   local open, fragment_rows, payload = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
   local list = prefix .. 'open:' .. open
   local meta = redis.call('HMGET', list .. ':meta', 'rows', 'bytes', 'fragments', 'newest', 'name')

@@ -28,8 +28,9 @@ export interface StormOptions {
 
 const LOOK_EVERY_MS = 1_000;
 const SAY_EVERY_MS = 5_000;
-/** What waited before the last fault's end is written by then, or something is stuck. */
+/** What waits when all is healed is written by then, or something is stuck; longer after a long storm. */
 const DRAIN_MS_MAX = 180_000;
+const DRAIN_SHARE_MAX = 0.5;
 const DRAIN_POLL_MS = 250;
 const END_MS_MAX = 20_000;
 const DUPLICATES = 'items_duplicate_total';
@@ -72,7 +73,7 @@ async function weather(options: StormOptions, world: World, incidents: string[])
   await faults.heal();
   const healedAtMs = tickMs();
   await sending;
-  const { books, waitedMs } = await drained(world, healedAtMs);
+  const { books, waitedMs } = await drained(world, healedAtMs, Math.max(DRAIN_MS_MAX, seconds * 1000 * DRAIN_SHARE_MAX));
   await look(world);
   for (const role of world.roles.values()) await role.drain(END_MS_MAX);
   log('counting');
@@ -103,8 +104,8 @@ async function look({ roles, clickhouse }: World): Promise<void> {
   ]);
 }
 
-/** Waits until nothing waits, at most DRAIN_MS_MAX. */
-async function drained(world: World, healedAtMs: number) {
+/** Waits until nothing waits. */
+async function drained(world: World, healedAtMs: number, msMax: number) {
   for (;;) {
     const books = await readBooks(world).catch((error: unknown) => {
       if (error instanceof Fault) return undefined;
@@ -112,7 +113,7 @@ async function drained(world: World, healedAtMs: number) {
     });
     const waitedMs = Math.round(tickMs() - healedAtMs);
     const waiting = books === undefined || SIGNALS.some((signal) => books[signal].waiting !== 0);
-    if (books !== undefined && (!waiting || waitedMs > DRAIN_MS_MAX)) return { books, waitedMs };
+    if (books !== undefined && (!waiting || waitedMs > msMax)) return { books, waitedMs };
     await look(world);
     await sleep(DRAIN_POLL_MS);
   }
