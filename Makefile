@@ -6,7 +6,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 UNIT := test/config test/compress test/transcode test/oracle test/admit test/receive \
         test/operate test/metrics test/tidy.test.ts
-INTEGRATION := test/app test/topology test/redis test/queue test/clickhouse test/write test/migrate test/embedded test/bench test/process test/chaos
+INTEGRATION := test/app test/topology test/redis test/queue test/clickhouse test/write test/migrate test/embedded test/bench test/process test/points test/chaos
 
 .PHONY: up test test-unit test-integration test-chaos coverage lint bench install redis farm build clean
 
@@ -23,8 +23,10 @@ test-unit: install build
 test-integration: install build redis farm
 	@exec node scripts/test.ts $(INTEGRATION)
 
+# The short form; with ARGS storms as long as you like: `make test-chaos ARGS="--help"`.
 test-chaos: install build redis farm
-	@exec node scripts/test.ts test/process/kill.test.ts test/chaos
+	@if [ -n "$(ARGS)" ]; then exec node --disable-warning=ExperimentalWarning scripts/chaos.ts $(ARGS); \
+	else exec node scripts/test.ts test/process/kill.test.ts test/chaos; fi
 
 coverage: install build redis farm
 	@exec node scripts/test.ts --coverage

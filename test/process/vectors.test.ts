@@ -162,7 +162,7 @@ function nearest(table: Table, wanted: Row, found: readonly Row[]): string {
 
 beforeAll(async () => {
   dataDir = makeTempDir();
-  program = await start('up', await environmentFor(dataDir));
+  program = await start('up', await environmentFor(dataDir, { SLUICE_RESEND_WINDOW_SECONDS: '0' }));
   grpcPlain = new GrpcClient(program.grpcPort);
   grpcGzip = new GrpcClient(program.grpcPort, 'gzip');
   await sendAll();
