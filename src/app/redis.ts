@@ -1,7 +1,7 @@
 /**
  * The Redis behind a role: connected, looked at, and found good enough for what an acknowledgement promises.
  */
-import { sleep } from '../base/clock.ts';
+import { sleep, tickMs } from '../base/clock.ts';
 import { ConfigurationError, Fault } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Settings } from '../config/settings.ts';
@@ -15,7 +15,8 @@ const QUEUE_BYTES_WITHOUT_MAXMEMORY = 2 ** 30;
 const QUEUE_SHARE_OF_MAXMEMORY = 0.8;
 
 /**
- * Resolves with what each of its masters is when Redis answers; waits for it as long as it takes, saying so.
+ * Resolves with what each of its masters is when Redis answers, and has the replicas that are promised; waits
+ * for that as long as it takes, saying so.
  * @throws ConfigurationError when it refuses the credentials, can't keep what the configuration promises, or
  *   is not what its URL says
  */
@@ -32,30 +33,41 @@ export async function awaitRedis(
     if (!(error instanceof Fault)) throw error;
     const why = `${where}: ${error.message}`;
     if (error.retry === 'never') throw new ConfigurationError(`SLUICE_REDIS_URL: ${why}`);
-    await waitFor(store, why, logger, stopped);
   }
-  if (stopped()) return undefined;
-  const masters = await Promise.all(store.redis.masters.map(inspectRedis));
-  for (const { level, message } of judgeRedis(masters, settings)) {
-    if (level === 'refuse') throw new ConfigurationError(message);
-    logger.warn(message);
-  }
-  return masters;
-}
-
-async function waitFor(
-  store: BatchStore,
-  why: string,
-  logger: Logger,
-  stopped: () => boolean,
-): Promise<void> {
-  let saidAt = Number.NEGATIVE_INFINITY;
-  while (!store.redis.ready && !stopped()) {
-    if (performance.now() - saidAt > SAY_EVERY_MS) {
-      logger.warn({ reason: why }, 'waiting for Redis (SLUICE_REDIS_URL)');
-      saidAt = performance.now();
+  let saidAtMs = Number.NEGATIVE_INFINITY;
+  while (!stopped()) {
+    const looked = await look(store, settings);
+    if (typeof looked !== 'string') {
+      for (const warning of looked.warnings) logger.warn(warning);
+      return looked.masters;
+    }
+    if (tickMs() - saidAtMs > SAY_EVERY_MS) {
+      logger.warn({ reason: `${where}: ${looked}` }, 'waiting for Redis (SLUICE_REDIS_URL)');
+      saidAtMs = tickMs();
     }
     await sleep(POLL_MS);
+  }
+  return undefined;
+}
+
+interface Looked {
+  readonly masters: readonly RedisFacts[];
+  readonly warnings: readonly string[];
+}
+
+/** Why it has to be waited for, if so: it may be away again, or about to get its replicas. */
+async function look({ redis }: BatchStore, settings: Settings['redis']): Promise<Looked | string> {
+  if (!redis.ready) return 'not connected';
+  try {
+    const masters = await Promise.all(redis.masters.map(inspectRedis));
+    const findings = judgeRedis(masters, settings);
+    const refused = findings.find(({ level }) => level === 'refuse');
+    if (refused !== undefined) throw new ConfigurationError(refused.message);
+    const awaited = findings.find(({ level }) => level === 'wait');
+    return awaited?.message ?? { masters, warnings: findings.map(({ message }) => message) };
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    return error.message;
   }
 }
 

@@ -29,8 +29,11 @@ export interface RedisFacts {
 }
 
 export interface RedisFinding {
-  /** `refuse`: an acknowledgement would not mean what the configuration says. */
-  readonly level: 'refuse' | 'warn';
+  /**
+   * `refuse`: an acknowledgement would not mean what the configuration says. `wait`: the same, but it may pass
+   * without anybody mending it.
+   */
+  readonly level: 'refuse' | 'wait' | 'warn';
   /** A sentence with the setting, its value and what is wanted. */
   readonly message: string;
 }
@@ -184,7 +187,7 @@ function judgeKeeping(facts: RedisFacts, promised: Promised): RedisFinding[] {
     );
   }
   if (durability === 'replicated' && facts.replicas < promised.replicas) {
-    const say = promised.whenReplicasMissing === 'refuse' ? refuse : warn;
+    const say = promised.whenReplicasMissing === 'refuse' ? wait : warn;
     findings.push(
       say(
         `Redis has ${facts.replicas} replicas that follow it, but durability is replicated with ` +
@@ -198,6 +201,10 @@ function judgeKeeping(facts: RedisFacts, promised: Promised): RedisFinding[] {
 
 function refuse(message: string): RedisFinding {
   return { level: 'refuse', message };
+}
+
+function wait(message: string): RedisFinding {
+  return { level: 'wait', message };
 }
 
 function warn(message: string): RedisFinding {

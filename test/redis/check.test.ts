@@ -70,7 +70,7 @@ const ROWS: Rows = [
     'one replica too few',
     { replicas: 1 },
     { durability: 'replicated', replicas: 2 },
-    [['refuse', 'SLUICE_REDIS_REPLICAS']],
+    [['wait', 'SLUICE_REDIS_REPLICAS']],
   ],
   [
     'one replica too few, which is tolerated',
