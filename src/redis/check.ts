@@ -30,8 +30,8 @@ export interface RedisFacts {
 
 export interface RedisFinding {
   /**
-   * `refuse`: an acknowledgement would not mean what the configuration says. `wait`: the same, but it may pass
-   * without anybody mending it.
+   * `refuse`: an acknowledgement would not mean what the configuration says. `wait`: the same, but it may
+   * pass without anybody mending it.
    */
   readonly level: 'refuse' | 'wait' | 'warn';
   /** A sentence with the setting, its value and what is wanted. */
