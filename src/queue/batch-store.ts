@@ -15,6 +15,7 @@ import type { CommandPart } from '../redis/resp.ts';
 import { type ShardCounts, parseCounts } from './counts.ts';
 import { batchKey, jobKeyPrefix, keyPrefix, parseDescription } from './keys.ts';
 import { payload } from './payload.ts';
+import { texts } from './read.ts';
 import { SCRIPTS } from './scripts.ts';
 import { traceBatch } from './trace.ts';
 
@@ -383,9 +384,4 @@ function listOf(numbers: readonly number[]): string | number {
 function incomplete(batch: SealedBatch, retry: Retry, found: string): Fault {
   const name = `batch ${batch.id} of ${batch.table}, shard ${batch.shard}`;
   return new Fault('batch_incomplete', retry, `${name}: Redis has ${found}`);
-}
-
-function texts(reply: Reply): string[] {
-  assert(Array.isArray(reply), 'Redis answers with an array');
-  return reply.map(String);
 }

@@ -27,6 +27,7 @@ import {
   parseWhy,
 } from './letters.ts';
 import { payload } from './payload.ts';
+import { texts } from './read.ts';
 import { ONE_SHARD, RoutingStore } from './routing.ts';
 import { SCRIPTS } from './scripts.ts';
 
@@ -304,9 +305,4 @@ export class DeadLetters {
   #ask(shard: number, parts: readonly CommandPart[]): Promise<Reply> {
     return this.#options.redis.command(parts, keyPrefix(shard));
   }
-}
-
-function texts(reply: Reply): string[] {
-  assert(Array.isArray(reply), 'Redis answers with an array');
-  return reply.map(String);
 }

@@ -5,6 +5,7 @@ import type { SealedBatch } from '../model/batch.ts';
 import type { DeadLetter } from '../model/dead-letter.ts';
 import { type Signal, type Table, signalOf } from '../model/signal.ts';
 import { parseDescription } from './keys.ts';
+import { jsonOf } from './read.ts';
 
 /** A letter in Redis, and what was tried of it. Times by Redis' clock, ms since 1970. */
 export interface KeptLetter extends DeadLetter {
@@ -130,14 +131,5 @@ export class Oldest {
 
   get letters(): KeptLetter[] {
     return this.#letters.sort((one, other) => one.buriedAtMs - other.buriedAtMs).slice(0, this.#limit);
-  }
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    if (!(cause instanceof SyntaxError)) throw cause;
-    return undefined;
   }
 }

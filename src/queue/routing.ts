@@ -9,6 +9,7 @@ import type { RedisCommands } from '../redis/client.ts';
 import { shardNamesMoved } from '../topology/moves.ts';
 import type { Topology } from '../topology/topology.ts';
 import { ROUTING_KEY } from './keys.ts';
+import { jsonOf } from './read.ts';
 import { SCRIPTS } from './scripts.ts';
 
 export interface RoutedShard {
@@ -161,13 +162,4 @@ function sameShards({ shards }: Routing, other: Routing): boolean {
     const their = other.shards[position];
     return name === their?.name && weight === their.weight;
   });
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    if (!(cause instanceof SyntaxError)) throw cause;
-    return undefined;
-  }
 }

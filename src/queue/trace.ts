@@ -4,6 +4,7 @@ import type { BatchTrace } from '../model/batch.ts';
 import type { RedisCommands } from '../redis/client.ts';
 import type { Reply } from '../redis/replies.ts';
 import { keyPrefix } from './keys.ts';
+import { texts } from './read.ts';
 import { SCRIPTS } from './scripts.ts';
 
 const STATES: readonly BatchTrace['state'][] = ['open', 'sealed', 'written', 'dead'];
@@ -40,11 +41,6 @@ async function idOf(redis: RedisCommands, shard: number, name: string): Promise<
     }
   }
   return undefined;
-}
-
-function texts(reply: Reply): string[] {
-  assert(Array.isArray(reply), 'Redis answers with an array');
-  return reply.map(String);
 }
 
 /** @param reply state and description; of a written batch the description goes on with how it was written */

@@ -25,7 +25,7 @@ type Rows = readonly (readonly [
   string,
   Partial<RedisFacts>,
   Partial<Promised>,
-  readonly (readonly ['warn' | 'refuse', string])[],
+  readonly (readonly ['warn' | 'wait' | 'refuse', string])[],
 ])[];
 
 const ROWS: Rows = [

@@ -32,15 +32,17 @@ export class Faults {
   readonly happened: Happened[] = [];
   readonly #world: World;
   readonly #note: (text: string) => void;
+  readonly #incident: (text: string) => void;
   readonly #chains = new Map<string, Promise<void>>();
   /** Ends what lasts. */
   readonly #ending = new AbortController();
   readonly #refusing = new Map<string, { server: StormClickHouse; table: string; fault: TableFault }>();
   #startedAtMs = 0;
 
-  constructor(world: World, note: (text: string) => void) {
+  constructor(world: World, note: (text: string) => void, incident: (text: string) => void) {
     this.#world = world;
     this.#note = note;
+    this.#incident = incident;
   }
 
   get active(): Happened[] {
@@ -113,7 +115,7 @@ export class Faults {
         return role.start();
       case 'drain':
         await this.#atWork(role);
-        await role.drain(DRAIN_MS_MAX);
+        await this.#drain(role);
         await this.#last(fault);
         return role.start();
       case 'freeze':
@@ -125,6 +127,16 @@ export class Faults {
       default:
         throw new Error(`no such fault of a role: ${fault.kind}`);
     }
+  }
+
+  /** Without Redis a role can't hand back its jobs: then its end may be forced, within its bound. */
+  async #drain(role: Role): Promise<void> {
+    const fromMs = this.#nowMs();
+    const complaint = await role.drain(DRAIN_MS_MAX);
+    const disturbed = this.happened.some(({ fault: { target }, untilMs = fromMs }) => {
+      return untilMs >= fromMs && (target === 'redis' || target === `${role.name}>redis`);
+    });
+    if (complaint !== undefined && !disturbed) this.#incident(complaint);
   }
 
   /** On a busy machine a role needs a while to come back; not all of them are to be killed before they work. */

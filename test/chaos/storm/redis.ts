@@ -95,14 +95,16 @@ const REPLICA_EVERY = 4;
 export async function startSentinel(): Promise<StormRedis> {
   const trio = await startSentinelTrio();
   const master = () => trio.master();
-  return replicated(trio, { masters: async () => [await master()], masterOf: master, replicas: 2 });
+  const masters = async () => [await master()];
+  return replicated(trio, { masters, masterOf: master, replicas: 2, forgetful: true });
 }
 
 /** Three masters with a replica each; the shards' keys lie on two of them. */
 export async function startCluster(): Promise<StormRedis> {
   const cluster = await startRedisCluster();
   const masters = () => cluster.masters();
-  return replicated(cluster, { masters, masterOf: (key) => cluster.master(key), replicas: 1 });
+  const masterOf = (key: string) => cluster.master(key);
+  return replicated(cluster, { masters, masterOf, replicas: 1, forgetful: false });
 }
 
 interface Masters {
@@ -110,9 +112,15 @@ interface Masters {
   masterOf(key: string): Promise<FarmNode>;
   /** Of each master. */
   readonly replicas: number;
+  /**
+   * Whether its servers start as what they were at first, by their arguments, and not as what they had become:
+   * a promoted one that is back before anybody noticed would follow a server that follows it.
+   */
+  readonly forgetful: boolean;
 }
 
-function replicated(farm: RedisFarm, { masters, masterOf, replicas }: Masters): StormRedis {
+function replicated(farm: RedisFarm, options: Masters): StormRedis {
+  const { masters, masterOf, replicas, forgetful } = options;
   const environment = {
     SLUICE_REDIS_URL: farm.url,
     SLUICE_REDIS_DURABILITY: 'replicated',
@@ -124,6 +132,7 @@ function replicated(farm: RedisFarm, { masters, masterOf, replicas }: Masters): 
     const all = await masters();
     return all[nth % all.length] as FarmNode;
   };
+  const known = () => masters().catch(() => killed);
   const isWhole = async () => {
     const all = await masters();
     const words = await Promise.all(all.map((node) => node.ask('INFO', 'replication')));
@@ -145,6 +154,7 @@ function replicated(farm: RedisFarm, { masters, masterOf, replicas }: Masters): 
     async restart() {
       // One that doesn't start is tried again by whoever calls this again.
       for (const node of [...killed]) {
+        if (forgetful) await eventually('another master', async () => !(await known()).includes(node), WHOLE_MS_MAX);
         if (!node.running()) await node.start();
         killed.splice(killed.indexOf(node), 1);
       }

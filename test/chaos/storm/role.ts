@@ -88,20 +88,25 @@ export class Role {
     return this.#ended;
   }
 
-  /** As `end` with SIGTERM; what takes longer is killed and told. */
-  async drain(msMax: number): Promise<void> {
-    const over = new AbortController();
-    const late = sleep(msMax, over.signal).then(() => {
-      if (over.signal.aborted) return;
-      this.#options.incident(`${this.name} took more than ${msMax} ms for its end and was killed`);
-      this.#child?.kill('SIGKILL');
-    });
+  /**
+   * As `end` with SIGTERM; what takes longer than `msMax` is killed.
+   * @returns what was wrong with its end, if anything
+   */
+  async drain(msMax: number): Promise<string | undefined> {
     // One that has only just begun to start doesn't know yet what the signal means.
     const fine = (await this.isStarted()) ? ['exit code 0'] : ['exit code 0', 'SIGTERM'];
+    const over = new AbortController();
+    let isLate = false;
+    const late = sleep(msMax, over.signal).then(() => {
+      if (over.signal.aborted) return;
+      isLate = true;
+      this.#child?.kill('SIGKILL');
+    });
     const how = await this.end('SIGTERM');
     over.abort();
     await late;
-    if (!fine.includes(how)) this.#options.incident(`${this.name} ended with ${how} after SIGTERM`);
+    if (isLate) return `${this.name} took more than ${msMax} ms for its end and was killed`;
+    return fine.includes(how) ? undefined : `${this.name} ended with ${how} after SIGTERM`;
   }
 
   freeze(): void {

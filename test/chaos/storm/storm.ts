@@ -61,7 +61,7 @@ export async function runStorm(options: StormOptions): Promise<StormReport> {
 async function weather(options: StormOptions, world: World, incidents: string[]): Promise<StormReport> {
   const { log } = options;
   const load = new Load(world, options);
-  const faults = new Faults(world, log);
+  const faults = new Faults(world, log, (text) => incidents.push(text));
   const plan = drawPlan({ ...options, redisLinks: world.redisLinks });
   const sending = load.run();
   const breaking = faults.run(plan);
@@ -75,7 +75,10 @@ async function weather(options: StormOptions, world: World, incidents: string[])
   await sending;
   const { books, waitedMs } = await drained(world, healedAtMs, Math.max(DRAIN_MS_MAX, seconds * 1000 * DRAIN_SHARE_MAX));
   await look(world);
-  for (const role of world.roles.values()) await role.drain(END_MS_MAX);
+  for (const role of world.roles.values()) {
+    const complaint = await role.drain(END_MS_MAX);
+    if (complaint !== undefined) incidents.push(complaint);
+  }
   log('counting');
   const audit = await auditStorm(world, load.ledger);
   return compose(options, { load, faults, audit, books, incidents, seconds, drainMs: waitedMs, world });
