@@ -2,7 +2,6 @@
 import { assert } from '../base/errors.ts';
 import type { BatchTrace } from '../model/batch.ts';
 import type { RedisCommands } from '../redis/client.ts';
-import type { Reply } from '../redis/replies.ts';
 import { keyPrefix } from './keys.ts';
 import { texts } from './read.ts';
 import { SCRIPTS } from './scripts.ts';
