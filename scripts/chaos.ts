@@ -73,6 +73,8 @@ async function storms(): Promise<boolean> {
   return kept;
 }
 
+// So that the processes that were started are ended too.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 await runCommand(command, storms);
 // What still holds the event loop must not keep a finished program alive.
 setTimeout(() => process.exit(), 1_000).unref();

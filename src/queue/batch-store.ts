@@ -233,10 +233,18 @@ export class BatchStore {
    * One page of the sealed batches, oldest first, that are older than `ageMsMin`: how many there were, and
    * those of them that have no job, without those that another version has to read.
    */
-  async orphans(shard: number, ageMsMin: number, offset: number, limit: number): Promise<Orphans> {
-    const reply = await this.#run('orphans', shard, [jobKeyPrefix(shard), ageMsMin, offset, limit]);
+  async orphans(
+    shard: number,
+    ageMsMin: number,
+    offset: number,
+    limit: number,
+    delayMsMax = Number.MAX_SAFE_INTEGER,
+  ): Promise<Orphans> {
+    const args = [jobKeyPrefix(shard), ageMsMin, offset, limit, delayMsMax];
+    const reply = await this.#run('orphans', shard, args);
     assert(Array.isArray(reply) && typeof reply[0] === 'number', 'orphans answers with an array');
-    return { seen: reply[0], batches: this.#describe(shard, texts(reply.slice(1))) };
+    const [seen, putOff = [], ...flat] = reply;
+    return { seen, putOff: texts(putOff), batches: this.#describe(shard, texts(flat)) };
   }
 
   /**
@@ -373,6 +381,8 @@ export interface Orphans {
   /** Batches on the page, with a job or without. Less than the limit: it was the last page. */
   readonly seen: number;
   readonly batches: readonly SealedBatch[];
+  /** Ids of those whose job is put off, or overdue, for longer than jobs are. */
+  readonly putOff: readonly string[];
 }
 
 /** As append.lua reads it: one number for all where they are the same. */

@@ -35,7 +35,7 @@ export type { BlockCompressor, Placing, Resendable } from './group.ts';
 export interface GroupCommitOptions {
   readonly signal: Signal;
   readonly blocks: OpenBlocks;
-  /** Further blocks, for a group that has to be made anew while the others fill; asked for once at most. */
+  /** Further blocks, for a group that has to be made anew while the others fill. */
   readonly spareBlocks: () => Promise<OpenBlocks>;
   readonly compressor: BlockCompressor;
   readonly store: {
@@ -115,10 +115,11 @@ export class GroupCommit {
    * would have gone then, so that the parts which are there already are recognised.
    */
   async submitPlaced(request: Uint8Array, resend: Resendable, placing: Placing): Promise<Outcome> {
-    const blocks = await this.#spareBlocks();
-    blocks.route(placing.weights);
-    const outcome = blocks.append(request);
-    return this.#joinFragments(fragmentsOf(blocks, this.#options.compressor), outcome, resend, placing);
+    const { outcome, fragments } = await this.#inSpare((blocks) => {
+      blocks.route(placing.weights);
+      return { outcome: blocks.append(request), fragments: fragmentsOf(blocks, this.#options.compressor) };
+    });
+    return this.#joinFragments(fragments, outcome, resend, placing);
   }
 
   /**
@@ -301,9 +302,14 @@ export class GroupCommit {
 
   /** A shard's part of these requests alone. */
   async #rebuild(shard: number, entries: readonly Entry[]): Promise<Part> {
-    const { compressor, instruments, fragmentBytesMax } = this.#options;
-    instruments.resendRebuilds.inc();
-    const blocks = await this.#spareBlocks();
+    this.#options.instruments.resendRebuilds.inc();
+    const fragments = await this.#inSpare((blocks) => this.#remade(entries, blocks));
+    const part = partsOf(fragments.filter((fragment) => fragment.shard === shard))[0];
+    return part ?? { shard, fragments: [], rows: 0 };
+  }
+
+  #remade(entries: readonly Entry[], blocks: OpenBlocks): Fragment[] {
+    const { compressor, fragmentBytesMax } = this.#options;
     const fragments: Fragment[] = [];
     const close = () => {
       if (blocks.rows > 0) fragments.push(...fragmentsOf(blocks, compressor));
@@ -325,13 +331,18 @@ export class GroupCommit {
       if (blocks.bytes >= fragmentBytesMax) close();
     }
     close();
-    const part = partsOf(fragments.filter((fragment) => fragment.shard === shard))[0];
-    return part ?? { shard, fragments: [], rows: 0 };
+    return fragments;
   }
 
-  #spareBlocks(): Promise<OpenBlocks> {
+  /** After a failure the spare blocks are given up: what is left in them must not come along with others. */
+  async #inSpare<T>(use: (blocks: OpenBlocks) => T): Promise<T> {
     this.#spare ??= this.#options.spareBlocks();
-    return this.#spare;
+    try {
+      return use(await this.#spare);
+    } catch (error) {
+      this.#spare = undefined;
+      throw error;
+    }
   }
 
   /** Which requests went into which batches, for who follows a record. */

@@ -77,6 +77,18 @@ export class JobQueue {
     }
   }
 
+  /** Jobs that wait for their time have it now. Those that don't wait any more are left alone. */
+  async hasten(ids: readonly string[]): Promise<void> {
+    const { shard, logger } = this.#options;
+    for (const id of ids) {
+      try {
+        await (await this.#queue.getJob(id))?.promote();
+      } catch (error) {
+        logger.debug({ shard, batch: id, reason: messageOf(error) }, 'a job was not hastened');
+      }
+    }
+  }
+
   /** Adds jobs without making anybody wait; what fails is left to the sweep. */
   offer(batches: readonly SealedBatch[]): void {
     const { shard, logger } = this.#options;

@@ -16,14 +16,25 @@ export interface SweepOptions {
   readonly shard: number;
   readonly store: {
     sealDue(shard: number): Promise<AppendResult>;
-    orphans(shard: number, ageMsMin: number, offset: number, limit: number): Promise<Orphans>;
+    orphans(
+      shard: number,
+      ageMsMin: number,
+      offset: number,
+      limit: number,
+      delayMsMax: number,
+    ): Promise<Orphans>;
   };
-  readonly jobs: { add(batches: readonly SealedBatch[]): Promise<void> };
+  readonly jobs: {
+    add(batches: readonly SealedBatch[]): Promise<void>;
+    hasten(ids: readonly string[]): Promise<void>;
+  };
   readonly instruments: Pick<Instruments, 'batchesSealed' | 'batchesSwept'>;
   readonly logger: Logger;
 }
 
 const PAGE = 1_000;
+/** Clocks of writers and of Redis may differ by so much without anybody noticing. */
+const CLOCKS_APART_MS_MAX = 5_000;
 /** Of one round: the next one goes on where it ended, so that a large backlog costs no more than a small. */
 const JOBS_PER_ROUND_MAX = 1_000;
 const PAGES_PER_ROUND_MAX = 5;
@@ -76,10 +87,16 @@ export class Sweep {
   }
 
   async #page(): Promise<{ batches: number; last: boolean }> {
-    const { write, shard, store, jobs } = this.#options;
+    const { write, shard, store, jobs, logger } = this.#options;
     // Younger ones may be about to get their job from the process that sealed them.
-    const { seen, batches } = await store.orphans(shard, 2 * write.sweepMs, this.#offset, PAGE);
+    const delayMsMax = write.retryMsMax + CLOCKS_APART_MS_MAX;
+    const found = await store.orphans(shard, 2 * write.sweepMs, this.#offset, PAGE, delayMsMax);
+    const { seen, batches, putOff } = found;
     if (batches.length > 0) await jobs.add(batches);
+    if (putOff.length > 0) {
+      logger.warn({ shard, jobs: putOff.length }, 'jobs that a wrong clock had put off are tried now');
+      await jobs.hasten(putOff);
+    }
     const last = seen < PAGE;
     this.#offset = last ? 0 : this.#offset + PAGE;
     return { batches: batches.length, last };

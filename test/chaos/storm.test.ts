@@ -1,7 +1,7 @@
 /**
  * Goal: whatever breaks, an acknowledged record is in ClickHouse exactly once. A short storm over the real
- * program: killed, frozen and drained processes, cut, slow and half-open links, a full Redis, a ClickHouse that
- * refuses, clocks that jump, clients that send again and clients that vanish, and a count of every record.
+ * program: killed, frozen and drained processes, cut, slow and half-open links, a full Redis, a ClickHouse
+ * that refuses, clocks that jump, clients that send again or vanish, and a count of every record.
  * The long form is `make test-chaos ARGS="--help"`; CHAOS_SEED chooses another storm.
  */
 import { describe, expect, test } from 'vitest';

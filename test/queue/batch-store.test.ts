@@ -319,7 +319,7 @@ describe('a sealed batch', () => {
     await redis.command(['ZADD', '{s0}:open', 1, 'otel_profiles:z9']);
     expect((await store.sealDue(0)).sealed).toEqual([]);
     expect(await store.sealedIds(0, 10)).toHaveLength(1);
-    expect(await store.orphans(0, 0, 0, 10)).toEqual({ seen: 1, batches: [] });
+    expect(await store.orphans(0, 0, 0, 10)).toEqual({ seen: 1, putOff: [], batches: [] });
   });
 });
 

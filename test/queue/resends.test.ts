@@ -148,6 +148,22 @@ describe('a request that is repeated', () => {
   });
 });
 
+it('leaves nothing behind when it cannot be made anew', async () => {
+  const [one, other] = [await gateway(), await gateway()];
+  await one.send('1:known');
+  const lost = { ...resendOf('3:lost'), again: () => Buffer.from('3:lost0') };
+  const answers = [
+    other.send('2:a'),
+    other.commit.submit(request('3:lost'), lost),
+    other.send('1:known'),
+  ].map((answer) => answer.catch((error: unknown) => String(error)));
+  for (const answer of await Promise.all(answers)) expect(answer).toContain('assertion failed');
+  expect(await rowsOf(0)).toEqual(['known']);
+  // What had been made by then must not come along with what follows.
+  await Promise.all([other.send('2:b'), other.send('1:known')]);
+  expect(await rowsOf(0)).toEqual(['known', 'b', 'b']);
+});
+
 describe('a request over several shards', () => {
   it('that was stored by some of them only is completed, alone or among others', async () => {
     const weights = [1, 1, 1];

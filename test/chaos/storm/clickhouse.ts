@@ -136,7 +136,7 @@ export class StormClickHouse {
     await service?.ended;
   }
 
-  /** One that dies answers 236 (ABORTED) to everything for a while, or hangs; then nobody listens any more. */
+  /** One that dies answers 236 (ABORTED) to everything for a while; then nobody listens any more. */
   async #hasCrashed(): Promise<boolean> {
     try {
       await this.rows('SELECT 1 AS one', PING_MS_MAX);

@@ -139,7 +139,7 @@ export class Faults {
     if (complaint !== undefined && !disturbed) this.#incident(complaint);
   }
 
-  /** On a busy machine a role needs a while to come back; not all of them are to be killed before they work. */
+  /** On a busy machine a role needs a while to come back: not all are to be killed before they work. */
   async #atWork(role: Role): Promise<void> {
     const untilMs = tickMs() + AT_WORK_MS_MAX;
     while (tickMs() < untilMs && !(await role.isStarted())) await sleep(AT_WORK_POLL_MS, this.#ending.signal);

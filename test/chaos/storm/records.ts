@@ -1,7 +1,7 @@
 /**
  * Requests whose every record carries a number of its own, twice, so that each can be counted in ClickHouse
- * and a mix-up shows: in the attribute `chaos.number`, and in the span id, the log's body or the point's time.
- * Encoded once as a template and patched in place: a record costs the clients a fraction of a microsecond.
+ * and a mix-up shows: in the attribute `chaos.number`, and in the span id, the log's body or the point's
+ * time. Encoded once as a template and patched in place: a record costs the clients next to nothing.
  */
 import { encodeJson } from '../../../bench/corpus/json.ts';
 import type { Mark, Tree } from '../../../bench/corpus/slot.ts';

@@ -113,8 +113,8 @@ interface Masters {
   /** Of each master. */
   readonly replicas: number;
   /**
-   * Whether its servers start as what they were at first, by their arguments, and not as what they had become:
-   * a promoted one that is back before anybody noticed would follow a server that follows it.
+   * Whether its servers start as what they were at first, by their arguments, and not as what they had
+   * become: a promoted one that is back before anybody noticed would follow a server that follows it.
    */
   readonly forgetful: boolean;
 }
@@ -132,7 +132,7 @@ function replicated(farm: RedisFarm, options: Masters): StormRedis {
     const all = await masters();
     return all[nth % all.length] as FarmNode;
   };
-  const known = () => masters().catch(() => killed);
+  const isReplaced = async (node: FarmNode) => !(await masters().catch(() => killed)).includes(node);
   const isWhole = async () => {
     const all = await masters();
     const words = await Promise.all(all.map((node) => node.ask('INFO', 'replication')));
@@ -154,7 +154,7 @@ function replicated(farm: RedisFarm, options: Masters): StormRedis {
     async restart() {
       // One that doesn't start is tried again by whoever calls this again.
       for (const node of [...killed]) {
-        if (forgetful) await eventually('another master', async () => !(await known()).includes(node), WHOLE_MS_MAX);
+        if (forgetful) await eventually('another master', () => isReplaced(node), WHOLE_MS_MAX);
         if (!node.running()) await node.start();
         killed.splice(killed.indexOf(node), 1);
       }

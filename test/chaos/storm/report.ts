@@ -62,12 +62,13 @@ export function describeFound(
   if (sent === undefined) return `${records} records ${what}: request ${request} was never sent; ${where}`;
   const { beganMs, endedMs } = sent;
   const about =
-    `request ${request} (${sent.signal}, ${sent.records} records, ${sent.state}, ${sent.attempts} attempts, ` +
-    `${clientName(sent.client)}, from ${beganMs} to ${endedMs} ms)`;
+    `request ${request} (${sent.signal}, ${sent.records} records, ${sent.state}, ` +
+    `${sent.attempts} attempts, ${clientName(sent.client)}, from ${beganMs} to ${endedMs} ms)`;
   const during = happened
     .filter(({ fromMs, untilMs }) => fromMs <= endedMs && (untilMs ?? endedMs) >= beganMs - ECHO_MS)
     .map(({ fault, fromMs }) => `${fault.number}. ${describeFault(fault)} at ${fromMs}`);
-  return `${records} records ${what}: ${about}; ${where || 'not located'}; faults: ${during.join(', ') || 'none'}`;
+  const faults = during.join(', ') || 'none';
+  return `${records} records ${what}: ${about}; ${where || 'not located'}; faults: ${faults}`;
 }
 
 export function examplesOf(
@@ -102,8 +103,8 @@ export function textOf(report: StormReport): string {
     '',
     `seed ${report.seed}, Redis ${report.variant}, ${report.seconds} s of load`,
     '',
-    `faults: ${report.faultsDone} done, ${report.faultsMissed} missed (what they were to break was just away); ` +
-      `embedded ClickHouse crashed by itself ${report.clickhouseCrashes} times`,
+    `faults: ${report.faultsDone} done, ${report.faultsMissed} missed (what they were to break was just ` +
+      `away); embedded ClickHouse crashed by itself ${report.clickhouseCrashes} times`,
     ...Object.entries(report.faults).map(([name, count]) => `  ${String(count).padStart(5)}  ${name}`),
     '',
     'answers:',

@@ -73,7 +73,8 @@ async function weather(options: StormOptions, world: World, incidents: string[])
   await faults.heal();
   const healedAtMs = tickMs();
   await sending;
-  const { books, waitedMs } = await drained(world, healedAtMs, Math.max(DRAIN_MS_MAX, seconds * 1000 * DRAIN_SHARE_MAX));
+  const drainMsMax = Math.max(DRAIN_MS_MAX, seconds * 1000 * DRAIN_SHARE_MAX);
+  const { books, waitedMs } = await drained(world, healedAtMs, drainMsMax);
   await look(world);
   for (const role of world.roles.values()) {
     const complaint = await role.drain(END_MS_MAX);

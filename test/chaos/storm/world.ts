@@ -129,6 +129,10 @@ async function build(options: WorldOptions, stops: (() => Promise<unknown>)[]): 
   }
   for (let n = 0; n < WRITERS; n++) add(`writer-${n}`, 'writer', await environmentOf(`writer-${n}`, true));
   stops.push(async () => await Promise.all([...roles.values()].map((role) => role.end('SIGKILL'))));
+  // Unlike the servers, roles don't end with whoever has started them.
+  const orphaned = () => [...roles.values()].forEach((role) => void role.end('SIGKILL'));
+  process.once('exit', orphaned);
+  stops.push(async () => process.off('exit', orphaned));
   for (const role of roles.values()) role.start();
   await allStarted(roles);
   return { dir, redis, clickhouse, roles, fronts, links, redisLinks };
