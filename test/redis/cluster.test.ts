@@ -94,7 +94,7 @@ it('is looked at master by master', async () => {
   expect(facts.map(({ clusterState, replicas }) => [clusterState, replicas])).toEqual(
     Array.from({ length: 3 }, () => ['ok', 1]),
   );
-  const found = judgeRedis(facts, settings).filter(({ level }) => level === 'refuse');
+  const found = judgeRedis(facts, settings).filter(({ level }) => level === 'wait');
   const names = client.masters.map(({ endpoint }) => `${endpoint?.host}:${endpoint?.port}`);
   expect(found.map(({ message }) => message.split(': ')[0])).toEqual(names);
 });
