@@ -9,10 +9,8 @@ import type { Settings } from '../config/settings.ts';
 import type { BatchStore } from '../queue/batch-store.ts';
 import type { Placing } from '../queue/commit.ts';
 import { ROUTING_KEY } from '../queue/keys.ts';
-import type { PastRouting, Routing } from '../queue/routing.ts';
+import { type PastRouting, type Routing, remainderOf } from '../queue/routing.ts';
 
-/** As in queue/lua/append.lua: shards remember a generation by its remainder. */
-const GENERATIONS = 65_536;
 /** Beyond the window: requests that were under way when the routing changed. */
 const SLACK_MS = 60_000;
 
@@ -53,8 +51,8 @@ export class Placements {
     const shards = Array.from({ length: this.#shards }, (_, shard) => shard);
     const found = await Promise.all(shards.map((shard) => this.#store.placement(shard, mark)));
     const remainder = found.find((generation) => generation !== undefined);
-    if (remainder === undefined || remainder === this.#generation % GENERATIONS) return undefined;
-    return this.#past.find(({ generation }) => generation % GENERATIONS === remainder);
+    if (remainder === undefined || remainder === remainderOf(this.#generation)) return undefined;
+    return this.#past.find(({ generation }) => remainderOf(generation) === remainder);
   }
 
   /** By Redis' clock. */

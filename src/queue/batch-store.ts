@@ -16,6 +16,7 @@ import { type ShardCounts, parseCounts } from './counts.ts';
 import { batchKey, jobKeyPrefix, keyPrefix, parseDescription } from './keys.ts';
 import { payload } from './payload.ts';
 import { texts } from './read.ts';
+import { remainderOf } from './routing.ts';
 import { SCRIPTS } from './scripts.ts';
 import { traceBatch } from './trace.ts';
 
@@ -72,8 +73,6 @@ export interface InsertFacts {
 }
 
 
-/** As in append.lua: what is left of a generation beside the time. */
-const GENERATIONS = 65_536;
 const UNKNOWN_INSERT: InsertFacts = { replica: '', insertMs: 0 };
 const NOTHING_APPENDED: AppendResult = {
   known: [],
@@ -211,12 +210,12 @@ export class BatchStore {
   }
 
   /**
-   * The generation of the routing that the rows of a request were placed by; undefined for one that the
-   * shard doesn't remember. One that has just expired may still be told.
+   * By which routing the rows of a request were placed, as `remainderOf` its generation; undefined for one
+   * that the shard doesn't remember. One that has just expired may still be told.
    */
   async placement(shard: number, mark: Uint8Array): Promise<number | undefined> {
     const score = await this.#ask(shard, ['ZSCORE', `${keyPrefix(shard)}requests`, mark]);
-    return score === null ? undefined : Number(score) % GENERATIONS;
+    return score === null ? undefined : remainderOf(Number(score));
   }
 
   /** What is known of a batch, by its id, or by the name that it had while it was open. */

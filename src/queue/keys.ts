@@ -6,8 +6,9 @@ import { isTable } from '../model/signal.ts';
 /** Of the BullMQ queue of every shard; the shard is in the prefix. */
 export const QUEUE_NAME = 'insert';
 
-/** The one key that belongs to no shard. */
+/** Those that belong to no shard: the routing, and what recognises repeated requests. */
 export const ROUTING_KEY = 'sluice:routing';
+export const RESEND_KEY = 'sluice:resend';
 
 export function shardTag(shard: number): string {
   return `{s${shard}}`;

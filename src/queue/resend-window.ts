@@ -10,10 +10,9 @@ import type { Logger } from '../base/log.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Instruments } from '../metrics/instruments.ts';
 import type { RedisCommands } from '../redis/client.ts';
+import { RESEND_KEY } from './keys.ts';
 import { SCRIPTS } from './scripts.ts';
 
-/** Belongs to no shard. */
-export const RESEND_KEY = 'sluice:resend';
 const KEY_BYTES = 16;
 const EVERY_MS_DEFAULT = 1_000;
 

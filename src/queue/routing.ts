@@ -38,6 +38,14 @@ export interface PastRouting {
 /** Routings that are kept in mind: more changes than this within a resend window are not expected. */
 const PAST_MAX = 16;
 
+/** As in append.lua: what a shard remembers of a generation beside the time. */
+const GENERATIONS = 65_536;
+
+/** Of a generation, or of the score of a request that was placed by it. */
+export function remainderOf(generation: number): number {
+  return generation % GENERATIONS;
+}
+
 /** Without a cluster there is one shard, and nothing in Redis. */
 export const ONE_SHARD: Routing = { cluster: '', generation: 0, shards: [{ name: '', weight: 1 }] };
 

@@ -13,8 +13,8 @@ import { FreshTurns } from '../../src/queue/fresh.ts';
 import { JobQueue, JobWorker, type JobWorkerOptions } from '../../src/queue/jobs.ts';
 import { Sweep } from '../../src/queue/sweep.ts';
 import { connectRedis, connectRedisForWorker } from '../../src/redis/connection.ts';
-import type { LeanConnection } from '../../src/redis/lean.ts';
-import { eventually, RedisServer, silent } from '../redis/server.ts';
+import { eventually, silent } from '../redis/server.ts';
+import { redis, server, useEmptyRedis } from './redis.ts';
 import { append, fragment, openStore, WRITE } from './support.ts';
 
 const away = new Fault('ECONNREFUSED', 'elsewhere', 'made up');
@@ -22,25 +22,17 @@ const full = new Fault('NOT_ENOUGH_SPACE', 'elsewhere', 'made up');
 const parts = new Fault('TOO_MANY_PARTS', 'here', 'made up');
 const ONE = { ...WRITE, insertsInFlightMax: 1 };
 
-let server: RedisServer;
-let redis: LeanConnection;
 let store: BatchStore;
 const endings: (() => unknown)[] = [];
 
+useEmptyRedis();
 beforeAll(async () => {
-  server = await RedisServer.start();
-  redis = await server.connect();
   store = await openStore(server.settings, { rowsMax: 1 });
 });
 afterEach(async () => {
   for (const end of endings.splice(0).reverse()) await end();
-  await redis.command(['FLUSHALL']);
 });
-afterAll(async () => {
-  store.close();
-  redis.close();
-  await server.remove();
-});
+afterAll(() => store.close());
 
 /** A shard whose replicas the test takes away and gives back. */
 class Replicas {

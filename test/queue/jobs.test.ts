@@ -16,29 +16,21 @@ import { JobQueue, JobWorker, type JobWorkerOptions } from '../../src/queue/jobs
 import { Sealer } from '../../src/queue/sealer.ts';
 import { Sweep } from '../../src/queue/sweep.ts';
 import { connectRedis, connectRedisForWorker } from '../../src/redis/connection.ts';
-import type { LeanConnection } from '../../src/redis/lean.ts';
-import { eventually, RedisServer, silent } from '../redis/server.ts';
+import { eventually, silent } from '../redis/server.ts';
+import { redis, server, useEmptyRedis } from './redis.ts';
 import { append, fragment, openStore, WRITE } from './support.ts';
 
-let server: RedisServer;
-let redis: LeanConnection;
 let store: BatchStore;
 const endings: (() => unknown)[] = [];
 
+useEmptyRedis();
 beforeAll(async () => {
-  server = await RedisServer.start();
-  redis = await server.connect();
   store = await openStore(server.settings, { rowsMax: 1 });
 });
 afterEach(async () => {
   for (const end of endings.splice(0).reverse()) await end();
-  await redis.command(['FLUSHALL']);
 });
-afterAll(async () => {
-  store.close();
-  redis.close();
-  await server.remove();
-});
+afterAll(() => store.close());
 
 function openQueue(shard = 0, connection = connectRedis(server.settings, silent)): JobQueue {
   const queue = new JobQueue({ redis: connection, shard, logger: silent });

@@ -6,7 +6,8 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { createInstruments } from '../../src/metrics/instruments.ts';
-import { RESEND_KEY, ResendWindow } from '../../src/queue/resend-window.ts';
+import { RESEND_KEY } from '../../src/queue/keys.ts';
+import { ResendWindow } from '../../src/queue/resend-window.ts';
 import type { RedisCommands } from '../../src/redis/client.ts';
 import type { LeanConnection } from '../../src/redis/lean.ts';
 import { RedisServer, eventually, silent } from '../redis/server.ts';

@@ -3,29 +3,17 @@
  * shares it now, whichever shard has which part, and whatever became of the answer.
  */
 import { createHash } from 'node:crypto';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import type { Fault } from '../../src/base/errors.ts';
 import { BatchStore } from '../../src/queue/batch-store.ts';
 import type { Resendable } from '../../src/queue/commit.ts';
-import type { LeanConnection } from '../../src/redis/lean.ts';
-import { RedisServer, eventually, silent } from '../redis/server.ts';
+import { eventually, silent } from '../redis/server.ts';
 import { settingsOf } from '../support/settings.ts';
+import { redis, server, useEmptyRedis } from './redis.ts';
 import { append, fragment, items, openStore, outcome, placed, startCommit } from './support.ts';
 
-let server: RedisServer;
-let redis: LeanConnection;
 let stores: BatchStore[] = [];
-beforeAll(async () => {
-  server = await RedisServer.start();
-  redis = await server.connect();
-});
-afterAll(async () => {
-  redis.close();
-  await server.remove();
-});
-beforeEach(async () => {
-  await redis.command(['FLUSHALL']);
-});
+useEmptyRedis();
 afterEach(() => {
   for (const store of stores) store.close();
   stores = [];
