@@ -44,11 +44,12 @@ export interface HttpHead {
 }
 
 /**
- * The rest of a body whose answer is given early is read and thrown away, because a client that is still
- * sending when the connection closes may see the reset and not the answer. Bodies of this many limits at
- * most.
+ * The rest of a body that is refused early is read and thrown away, because a client that is still sending
+ * when the connection closes may see the reset and not the answer. Bodies of this many limits at most.
  */
 const DISCARD_FACTOR = 4;
+/** Who has paused for so long isn't sending any more, but waits for an answer. */
+const PAUSE_MS = 200;
 /** A hint for clients (RFC 2068, 19.7.1), a second before the earliest moment that uWebSockets.js cuts. */
 const KEEP_ALIVE = `timeout=${IDLE_SECONDS_MIN - 1}`;
 
@@ -58,12 +59,13 @@ export class HttpExchange {
   readonly #head: HttpHead;
   readonly #startedMs = performance.now();
   /**
-   * `refusing`: the answer is known, and waits for the end of a chunked body. `gone`: the client left while
-   * the request was being stored, which goes on without it. From `gone` and `done` on, hands off the
+   * `refusing`: the answer is known, and waits for the end of the body. `gone`: the client left while the
+   * request was being stored, which goes on without it. From `gone` and `done` on, hands off the
    * response.
    */
   #state: 'reading' | 'refusing' | 'asking' | 'gone' | 'done' = 'reading';
   #refusal: Reply | undefined;
+  #pause: NodeJS.Timeout | undefined;
   #encoding: Encoding = 'identity';
   #source = '';
   #requestId: string | undefined;
@@ -105,17 +107,21 @@ export class HttpExchange {
 
   /**
    * For a body without a known end, and for a connection that ends with its answer: what is still to come is
-   * read first, up to the limit. Else a reset could overtake the answer to a client that is still sending.
+   * read first, within bounds. Else a reset could overtake the answer to a client that is still sending.
    */
   #answerAtEnd(reply: Reply): void {
     this.#state = 'refusing';
     this.#refusal = reply;
+    this.#pause = setTimeout(() => this.#answer(reply, true), PAUSE_MS);
+    this.#giveBack();
   }
 
   #discarded(bytes: number, last: boolean): void {
     if (this.#state !== 'refusing' || this.#refusal === undefined) return;
     this.#arrivedBytes += bytes;
-    if (last || this.#arrivedBytes > this.#shared.requestBytesMax) this.#answer(this.#refusal, !last);
+    this.#pause?.refresh();
+    const bytesMax = DISCARD_FACTOR * this.#shared.requestBytesMax;
+    if (last || this.#arrivedBytes > bytesMax) this.#answer(this.#refusal, !last);
   }
 
   /** One piece of the body, valid only now. */
@@ -125,10 +131,10 @@ export class HttpExchange {
     this.#arrivedBytes += piece.length;
     const tooLarge = this.#arrivedBytes > this.#shared.requestBytesMax;
     const refusal = tooLarge ? this.#tooLarge() : this.#ticket?.grow(piece.length);
-    if (refusal !== undefined && this.#shared.draining && !last && !tooLarge) {
+    if (refusal !== undefined && !last && (this.#chunked || this.#shared.draining)) {
       this.#answerAtEnd(refusal);
     } else if (refusal !== undefined) {
-      this.#answer(refusal, !last && this.#chunked);
+      this.#answer(refusal, false);
     } else if (last && this.#body === undefined) {
       this.#ask(signal, [piece]);
     } else {
@@ -187,11 +193,17 @@ export class HttpExchange {
     else if (this.#state !== 'done') this.#finish(GONE.http);
   }
 
-  /** The one place where everything is given back. */
-  #finish(code: number): void {
-    this.#state = 'done';
+  #giveBack(): void {
     this.#ticket?.leave();
     this.#body?.release();
+    this.#body = undefined;
+  }
+
+  /** The one place where every exchange ends. */
+  #finish(code: number): void {
+    this.#state = 'done';
+    clearTimeout(this.#pause);
+    this.#giveBack();
     this.#shared.open.delete(this);
     const { signal, format } = this.#head;
     const seconds = (performance.now() - this.#startedMs) / 1000;

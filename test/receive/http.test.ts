@@ -157,13 +157,29 @@ describe('the size limit', () => {
     expect(front.taken).toEqual([]);
   });
 
-  test('a chunked body that is refused for something else is read to its end, or to the limit', async () => {
+  test('a chunked body over it is read on for a while, so that its answer is seen', async () => {
+    await start();
+    const { socket, text, closed } = await wire(front.http.port);
+    socket.write(head('/v1/traces', CHUNKED));
+    for (let n = 0; n < 3; n++) socket.write(chunk(Buffer.alloc(LIMIT)));
+    await until(() => front.door.bytesInFlight === 0 && front.door.requestsInFlight === 0);
+    socket.write(chunk(''));
+    await until(() => answered(text()));
+    expect(text()).toMatch(/^HTTP\/1\.1 413 /);
+    expect(text()).not.toContain('Connection: close');
+    socket.write(head('/v1/traces', CHUNKED));
+    socket.write(chunk(Buffer.alloc(4 * LIMIT + 1)));
+    await closed;
+    expect(text()).toMatch(/HTTP\/1\.1 413 .*Connection: close\r\n/s);
+  });
+
+  test('a chunked body that is refused for something else is read to its end, or within bounds', async () => {
     await start();
     const refused = (bytes: Buffer) => Buffer.concat([Buffer.from(head('/nope', CHUNKED)), bytes]);
     const whole = await talk(front.http.port, refused(Buffer.concat([chunk('abc'), chunk('')])), answered);
     expect(whole).toMatch(/^HTTP\/1\.1 404 /);
     expect(whole).not.toContain('Connection: close');
-    const endless = await talk(front.http.port, refused(chunk(Buffer.alloc(LIMIT + 1))), answered);
+    const endless = await talk(front.http.port, refused(chunk(Buffer.alloc(4 * LIMIT + 1))), answered);
     expect(endless).toMatch(/^HTTP\/1\.1 404 .*Connection: close\r\n/s);
   });
 });
