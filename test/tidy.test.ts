@@ -29,7 +29,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   app: 4,
 };
 /** Below floor 3 rooms may lean on a neighbour in this order only. */
-const NEIGHBOURS: Readonly<Record<string, readonly string[]>> = { topology: ['clickhouse'] };
+const NEIGHBOURS: Readonly<Record<string, readonly string[]>> = { topology: ['clickhouse'], config: ['model'] };
 const FILE_LINES_MAX = 400;
 const LINE_LENGTH_MAX = 110;
 /** Tables of data, a row a line: easier to read long than wrapped. */

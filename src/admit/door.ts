@@ -6,6 +6,7 @@
 import type { Settings } from '../config/settings.ts';
 import type { Instruments } from '../metrics/instruments.ts';
 import { type LaterReason, type Verdict, later } from '../model/outcome.ts';
+import { DEFAULT_TENANT } from '../model/tenant.ts';
 
 export type DoorLimits = Pick<Settings['receive'], 'requestsInFlightMax' | 'bytesInFlightMax'>;
 type DoorInstruments = Pick<Instruments, 'requestsInFlight' | 'bytesInFlight'>;
@@ -19,13 +20,15 @@ const RETRY_AFTER_MS_MAX = 5_000;
 /** The right to be inside. One per request, used by one listener. */
 export class Ticket {
   readonly kind = 'ticket';
+  readonly tenant: string;
   readonly #door: Door;
   #bytes = 0;
   #inside = true;
 
   /** Only for the door. */
-  constructor(door: Door) {
+  constructor(door: Door, tenant: string) {
     this.#door = door;
+    this.tenant = tenant;
   }
 
   /**
@@ -72,7 +75,7 @@ export class Door {
    * @param declaredBytes what the client says it will send, 0 when it doesn't say. A request that can't fit
    * is refused before it is read; nothing is reserved for it, since saying so costs a client nothing.
    */
-  enter(declaredBytes: number): Ticket | Verdict {
+  enter(declaredBytes: number, tenant = DEFAULT_TENANT): Ticket | Verdict {
     if (!this.#open) return notNow('draining', 'this gateway is shutting down; send it again');
     const { requestsInFlightMax } = this.#limits;
     if (this.#requests >= requestsInFlightMax) {
@@ -82,7 +85,7 @@ export class Door {
     if (!this.#fits(declaredBytes)) return this.#full();
     this.#requests += 1;
     this.#instruments.requestsInFlight.set(this.#requests);
-    return new Ticket(this);
+    return new Ticket(this, tenant);
   }
 
   /** From now on every request is turned away; those inside finish. */

@@ -83,7 +83,10 @@ export async function startGateway(context: RoleContext, parts: GatewayParts): P
     instruments,
   });
   const door = new Door(settings.receive, instruments);
-  const admission: Admission = { enter: (bytes) => books.pressure() ?? door.enter(bytes) };
+  const admission: Admission = {
+    credentialHeaders: undefined,
+    enter: ({ declaredBytes }) => books.pressure() ?? door.enter(declaredBytes),
+  };
 
   const { sourceHeader } = settings.resend;
   const listening = { ...settings.receive, sourceHeader, ingest, door: admission, instruments, logger };

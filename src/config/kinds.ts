@@ -1,15 +1,14 @@
 /** The kinds of values that settings have: how text becomes a value, and what is wanted in words. */
 import { z } from 'zod';
 import { type LogFormat, LOG_FORMATS, LOG_LEVELS } from '../base/log.ts';
+import { LIMITS, type Limit } from '../model/outcome.ts';
+import { SIGNALS, type Signal } from '../model/signal.ts';
+import type { Kind } from './kind.ts';
+import { rulesKind } from './rules.ts';
 import { type Address, DURABILITIES } from './settings.ts';
+import { tenantsKind, tokenHashesKind } from './tenants.ts';
 
-/** A schema reads text (environment) and YAML values alike; `wanted` completes the sentence "wanted: …". */
-export interface Kind<T> {
-  readonly schema: z.ZodType<T>;
-  readonly wanted: string;
-  /** The value as one would write it in a setting. */
-  readonly show: (value: T) => string;
-}
+export type { Kind } from './kind.ts';
 
 const text = (value: unknown) => (typeof value === 'string' ? value.trim() : value);
 
@@ -66,6 +65,9 @@ export function oneOf<const W extends readonly string[]>(...words: W): Kind<W[nu
   };
 }
 
+export const tenants = tenantsKind;
+export const tokenHashes = tokenHashesKind;
+export const rules = rulesKind;
 export const logLevel = oneOf(...LOG_LEVELS);
 export const logFormat: Kind<LogFormat> = oneOf(...LOG_FORMATS);
 export const durability = oneOf(...DURABILITIES);
@@ -124,6 +126,45 @@ export const windows: Kind<ReadonlyMap<string, number>> = {
     'name=seconds, several separated by commas, with seconds from 0 to 86400, ' +
     'for example batch-jobs=3600',
   show: (value) => [...value].map(([name, seconds]) => `${name}=${seconds}`).join(','),
+};
+
+/** `on` or `off`; `true` and `false` of YAML too. */
+export const flag: Kind<boolean> = {
+  schema: z.preprocess(
+    (value) => ({ on: true, true: true, off: false, false: false })[String(value).trim()] ?? value,
+    z.boolean(),
+  ),
+  wanted: 'on or off',
+  show: (value) => (value ? 'on' : 'off'),
+};
+
+const names = (value: unknown) =>
+  typeof value === 'string' ? value.split(',').flatMap((part) => part.trim() || []) : value;
+
+export const signals: Kind<Signal[]> = {
+  schema: z.preprocess(names, z.array(z.enum(SIGNALS))) as z.ZodType<Signal[]>,
+  wanted: `signals separated by commas: ${SIGNALS.join(', ')}`,
+  show: (value) => value.join(','),
+};
+
+export const limits: Kind<ReadonlySet<Limit>> = {
+  schema: z
+    .preprocess(names, z.array(z.enum(LIMITS)))
+    .transform((list): ReadonlySet<Limit> => new Set(list)),
+  wanted: `limits separated by commas: ${LIMITS.join(', ')}`,
+  show: (value) => [...value].join(','),
+};
+
+/** `traces=24,logs=48`, or a mapping in the file. */
+export const hoursBySignal: Kind<ReadonlyMap<Signal, number>> = {
+  schema: z
+    .preprocess(
+      (value) => (typeof value === 'string' ? pairsOf(value) : value),
+      z.partialRecord(z.enum(SIGNALS), integer(0, 876_000).schema),
+    )
+    .transform((pairs) => new Map(Object.entries(pairs)) as ReadonlyMap<Signal, number>),
+  wanted: 'signal=hours, several separated by commas, for example traces=24,logs=48',
+  show: (value) => [...value].map(([signal, hours]) => `${signal}=${hours}`).join(','),
 };
 
 function isUrlOf(protocols: readonly string[], value: string): boolean {

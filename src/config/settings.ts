@@ -3,6 +3,10 @@
  * Units are last in the names. How each is named outside, its default and its bounds: definitions.ts.
  */
 import type { LogFormat, LogLevel } from '../base/log.ts';
+import type { Limit } from '../model/outcome.ts';
+import type { Signal } from '../model/signal.ts';
+import type { Rule } from './rules.ts';
+import type { TenantSettings } from './tenants.ts';
 
 export interface Address {
   readonly host: string;
@@ -13,6 +17,16 @@ export const DURABILITIES = ['everysec', 'always', 'replicated'] as const;
 export type Durability = (typeof DURABILITIES)[number];
 
 export type ReplicaStrategy = 'least_loaded' | 'round_robin' | 'consistent_hash';
+
+/** TLS of a port that listens. PEM files; without a certificate there is none. */
+export interface PortTls {
+  readonly certFile: string;
+  readonly keyFile: string;
+  /** Authorities that may have signed clients' certificates. */
+  readonly clientCaFile: string;
+  /** Whether clients may or must show a certificate. */
+  readonly clientAuth: 'off' | 'optional' | 'required';
+}
 
 export interface Settings {
   readonly receive: {
@@ -35,8 +49,85 @@ export interface Settings {
     readonly keepAliveMs: number;
     /** How deep AnyValues may nest. */
     readonly nestingMax: number;
+    /** Of one address, on each port; 0 is any number. */
+    readonly connectionsPerAddressMax: number;
+    readonly tls: PortTls;
   };
-  readonly admin: { readonly addr: Address };
+  readonly admin: {
+    readonly addr: Address;
+    readonly tls: PortTls;
+    /** Hashes of the tokens with which state may be changed; empty: nobody may. */
+    readonly tokens: readonly string[];
+  };
+  readonly config: {
+    /** How often the file in SLUICE_CONFIG is looked at; 0 is never (SIGHUP still does). */
+    readonly pollMs: number;
+  };
+  readonly tenants: {
+    readonly list: readonly TenantSettings[];
+    /** What becomes of a client that shows nothing. */
+    readonly anonymous: 'default' | 'refuse';
+    /** The header in which clients name their tenant without any proof, in lower case; empty: none. */
+    readonly header: string;
+    /** What becomes of a client that names a tenant which isn't in the list. */
+    readonly unlisted: 'default' | 'refuse';
+    /** Tenants with series of their own in the metrics; the others are `other`. */
+    readonly metricsMax: number;
+    /** Whether the tables have a column `Tenant`. */
+    readonly column: boolean;
+  };
+  readonly shares: {
+    /** Signals in the order in which they are slowed; those that aren't in it come last, together. */
+    readonly slowFirst: readonly Signal[];
+    /** How far ahead a gateway takes from the shares of all gateways. */
+    readonly leaseMs: number;
+  };
+  /** From where on clients are pushed back. */
+  readonly pressure: {
+    /** Clients are slowed when a limit would be reached within this time. */
+    readonly horizonSeconds: number;
+    /** Bounds of the delays that clients are given. */
+    readonly retryMsMin: number;
+    readonly retryMsMax: number;
+    /** Age of the oldest sealed batch; 0 is any. */
+    readonly queueAgeSecondsMax: number;
+    /** Of maxmemory. */
+    readonly redisMemoryPercentMax: number;
+    readonly commitMsMax: number;
+    readonly eventLoopMsMax: number;
+    /** RSS of a gateway; `auto` is 85 % of what the process may have, where that is limited. */
+    readonly memoryBytesMax: number | 'auto';
+    /** Of the table's parts_to_delay_insert, in one partition. */
+    readonly partsPercentMax: number;
+    /** 0 is any. */
+    readonly replicaDelaySecondsMax: number;
+    readonly diskFreePercentMin: number;
+  };
+  /** Of what clients send; 0 is no limit. */
+  readonly limits: {
+    /** `dry_run` only counts. */
+    readonly mode: 'enforce' | 'dry_run';
+    readonly itemsPerRequestMax: number;
+    /** Of a record, and of its resource and scope each. */
+    readonly attributesMax: number;
+    /** Of an attribute's value, a log's body, a name. */
+    readonly valueBytesMax: number;
+    readonly eventsMax: number;
+    readonly linksMax: number;
+    /** Older, or further ahead of now; by signal where one isn't as the others. */
+    readonly timePastMaxHours: number;
+    readonly timeFutureMaxHours: number;
+    readonly timePastBySignal: ReadonlyMap<Signal, number>;
+    readonly timeFutureBySignal: ReadonlyMap<Signal, number>;
+    /** Time series of a tenant's metric within the window. */
+    readonly seriesMax: number;
+    readonly seriesWindowMinutes: number;
+    /** Metrics whose series are counted, of all tenants together. */
+    readonly seriesMetricsMax: number;
+    /** Limits whose records are refused; those of the others are trimmed. */
+    readonly refuse: ReadonlySet<Limit>;
+  };
+  readonly rules: readonly Rule[];
   readonly redis: {
     readonly url: string;
     readonly durability: Durability;

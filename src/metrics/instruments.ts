@@ -46,6 +46,23 @@ export function createInstruments() {
     queueOldestAge: gauge('queue_oldest_age_seconds', 'Age of the oldest sealed batch', 'shard'),
     backpressureLevel: gauge('backpressure_level', '0 open, 1 slowing, 2 refusing'),
     backpressureReason: gauge('backpressure_reason', '1 while clients are pushed back for this reason', 'reason'),
+    pressure: gauge('pressure_ratio', 'Each input against its limit: 1 is there', 'reason'),
+    limitInSeconds: gauge('queue_limit_in_seconds', 'When the queue is full, as it goes now; -1: never'),
+    drainItemsPerSecond: gauge('drain_items_per_second', 'Items written by all writers, mean of the last 10 s'),
+    admittedShare: gauge('admitted_share', 'Part of what is offered that is let in now, 0 to 1'),
+    // tenants
+    tenantItems: counter('tenant_items_accepted_total', 'Items acknowledged, by tenant', 'tenant', 'signal'),
+    tenantBytes: counter('tenant_bytes_total', 'Bytes of requests taken, after decompression', 'tenant', 'signal'),
+    tenantRefused: counter('tenant_requests_refused_total', 'Requests refused for what their tenant may send', 'tenant', 'reason'),
+    tenantQuotaUsed: gauge('tenant_quota_used_ratio', 'Part of the daily quota that is used', 'tenant', 'unit'),
+    authFailures: counter('auth_failures_total', 'Requests without valid credentials, by what was wrong', 'reason'),
+    // limits and rules
+    itemsTrimmed: counter('items_trimmed_total', 'Items stored with something cut off', 'signal', 'limit'),
+    itemsOverLimit: counter('items_over_limit_total', 'Items beyond a limit in a dry run', 'signal', 'limit'),
+    itemsFiltered: counter('items_filtered_total', 'Items that a rule dropped or did not sample', 'signal', 'rule'),
+    itemsRedacted: counter('items_redacted_total', 'Items in which a rule replaced something', 'signal', 'rule'),
+    seriesMetrics: gauge('series_metrics', 'Metrics whose time series are counted'),
+    seriesOverflow: counter('series_overflow_total', 'Points of time series beyond the limit', 'tenant'),
     batchesSealed: counter('batches_sealed_total', 'Batches sealed by this process', 'table'),
     redisUp: gauge('redis_up', '1 while Redis can be reached'),
     redisReconnects: counter('redis_reconnects_total', 'Times that Redis was found again, there or elsewhere'),
@@ -78,7 +95,13 @@ export function createInstruments() {
     topologyFaults: gauge('topology_faults', 'Faults that topology check would name'),
     topologyChanges: counter('topology_changes_total', 'Times that the topology in use has changed'),
     schemaDrift: gauge('schema_drift', 'Differences between declared and real tables', 'host'),
+    // security
+    certificateExpiry: gauge('certificate_not_after_seconds', 'When the certificate of a port ends, since 1970', 'port'),
+    connectionsRefused: counter('connections_refused_total', 'Connections that were ended before a request, by why', 'transport', 'reason'),
     // operate
+    configReloads: counter('config_reloads_total', 'Times that the settings were read again', 'outcome'),
+    configValid: gauge('config_valid', '1 while the file in SLUICE_CONFIG is the one in use'),
+    configRestart: gauge('config_restart_pending', 'Settings that have changed and need a restart'),
     buildInfo: gauge('build_info', 'Always 1', 'version', 'engine'),
   };
 }

@@ -1,9 +1,7 @@
 /** What became of the records of one request, and what its client is told. Values, never exceptions. */
 
-/**
- * Why a single record was refused although its request could be read. Closed: each is a label of a metric.
- */
-export const REJECT_REASONS = [
+/** Why OTLP's own rules refuse a single record although its request could be read. */
+export const FORMAT_REASONS = [
   'trace_id_invalid',
   'span_id_invalid',
   'parent_span_id_invalid',
@@ -12,6 +10,41 @@ export const REJECT_REASONS = [
   'histogram_buckets_mismatch',
   'histogram_bounds_unsorted',
   'nesting_too_deep',
+] as const;
+
+/** What an operator may bound of a record (settings.ts, `limits`), and why it is refused beyond. */
+export const LIMITS = [
+  'attributes',
+  'value_bytes',
+  'events',
+  'links',
+  'nesting',
+  'time_past',
+  'time_future',
+  'series',
+] as const;
+export type Limit = (typeof LIMITS)[number];
+export const LIMIT_REASONS = {
+  attributes: 'too_many_attributes',
+  value_bytes: 'value_too_long',
+  events: 'too_many_events',
+  links: 'too_many_links',
+  nesting: 'nesting_too_deep',
+  time_past: 'too_old',
+  time_future: 'too_far_ahead',
+  series: 'too_many_series',
+} as const satisfies Readonly<Record<Limit, string>>;
+
+/** Why a single record was refused. Closed: each is a label of a metric. */
+export const REJECT_REASONS = [
+  ...FORMAT_REASONS,
+  'too_many_attributes',
+  'value_too_long',
+  'too_many_events',
+  'too_many_links',
+  'too_old',
+  'too_far_ahead',
+  'too_many_series',
 ] as const;
 export type RejectReason = (typeof REJECT_REASONS)[number];
 
@@ -55,7 +88,16 @@ export const LATER_REASONS = [
   'requests_in_flight',
   'bytes_in_flight',
   'connections',
+  'slowing',
   'queue_full',
+  'queue_old',
+  'redis_memory',
+  'commit_slow',
+  'event_loop',
+  'memory',
+  'clickhouse_parts',
+  'clickhouse_disk',
+  'replication_delay',
   'redis_unavailable',
   'redis_full',
   'replicas_missing',
@@ -64,6 +106,13 @@ export const LATER_REASONS = [
 ] as const;
 export type LaterReason = (typeof LATER_REASONS)[number];
 
+/**
+ * Why a client has to wait although others needn't: it had its share. Closed: each is a label. Told apart
+ * from the others in the answer (429, RESOURCE_EXHAUSTED).
+ */
+export const SHARE_REASONS = ['tenant_rate', 'tenant_share', 'tenant_quota'] as const;
+export type ShareReason = (typeof SHARE_REASONS)[number];
+
 /** Why a request will never be taken as it is. Closed: each is a label. */
 export const NEVER_REASONS = [
   'malformed',
@@ -71,6 +120,9 @@ export const NEVER_REASONS = [
   'unsupported_encoding',
   'unsupported_content_type',
   'undecodable_body',
+  'too_many_items',
+  'unauthenticated',
+  'forbidden',
 ] as const;
 export type NeverReason = (typeof NEVER_REASONS)[number];
 
@@ -82,7 +134,7 @@ export type Verdict =
   | { readonly kind: 'admit'; readonly outcome: Outcome }
   | {
       readonly kind: 'later';
-      readonly reason: LaterReason;
+      readonly reason: LaterReason | ShareReason;
       readonly message: string;
       readonly retryAfterMs: number;
     }
@@ -92,6 +144,6 @@ export function never(reason: NeverReason, message: string): Verdict {
   return { kind: 'never', reason, message };
 }
 
-export function later(reason: LaterReason, message: string, retryAfterMs: number): Verdict {
+export function later(reason: LaterReason | ShareReason, message: string, retryAfterMs: number): Verdict {
   return { kind: 'later', reason, message, retryAfterMs };
 }

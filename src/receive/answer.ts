@@ -4,11 +4,13 @@
  *
  * Enters: what became of a request. Leaves: a status with its body in the request's own encoding. The rule
  * that everything hangs on: clients retry only HTTP 429, 502, 503, 504 and a few gRPC codes, and throw their
- * data away at any other. So what could pass later is 503 + Retry-After or UNAVAILABLE + RetryInfo, nothing
- * else is.
+ * data away at any other. So what could pass later is 503 + Retry-After or UNAVAILABLE + RetryInfo, or 429
+ * and RESOURCE_EXHAUSTED with the same where only this client has to wait; nothing else is.
  */
 import { ITEM_NAMES, type Signal } from '../model/signal.ts';
-import type { NeverReason, Outcome, Verdict } from '../model/outcome.ts';
+import {
+  type LaterReason, type NeverReason, type Outcome, SHARE_REASONS, type ShareReason, type Verdict,
+} from '../model/outcome.ts';
 import { exportResponse, retryInfo, rpcStatus } from './protobuf.ts';
 
 /** Something that nobody foresaw: our fault, so the client keeps its data and sends it again. */
@@ -55,10 +57,15 @@ interface Codes {
 
 const OK: Codes = { http: 200, grpc: 0 };
 const LATER: Codes = { http: 503, grpc: 14 };
+/** A client that had its share: others are let in. */
+const SHARE: Codes = { http: 429, grpc: 8 };
 const NEVER: Readonly<Record<NeverReason, Codes>> = {
   malformed: { http: 400, grpc: 3 },
   undecodable_body: { http: 400, grpc: 3 },
   too_large: { http: 413, grpc: 8 },
+  too_many_items: { http: 413, grpc: 8 },
+  unauthenticated: { http: 401, grpc: 16 },
+  forbidden: { http: 403, grpc: 7 },
   unsupported_encoding: { http: 415, grpc: 12 },
   unsupported_content_type: { http: 415, grpc: 3 },
 };
@@ -75,10 +82,13 @@ export const NO_CONTENT = '204 No Content';
 const PHRASES: Readonly<Record<number, string>> = {
   200: 'OK',
   400: 'Bad Request',
+  401: 'Unauthorized',
+  403: 'Forbidden',
   404: 'Not Found',
   405: 'Method Not Allowed',
   413: 'Content Too Large',
   415: 'Unsupported Media Type',
+  429: 'Too Many Requests',
   503: 'Service Unavailable',
 };
 
@@ -165,7 +175,12 @@ export function notGrpc(reason: 'wrong_method' | 'unsupported_content_type'): nu
 
 function codesOf(reply: Exclude<Reply, { kind: 'admit' }>): Codes {
   if (reply.kind === 'never') return NEVER[reply.reason];
-  return reply.kind === 'wrong' ? WRONG[reply.reason] : LATER;
+  if (reply.kind === 'wrong') return WRONG[reply.reason];
+  return reply.kind === 'later' && isShare(reply.reason) ? SHARE : LATER;
+}
+
+function isShare(reason: LaterReason | ShareReason): reason is ShareReason {
+  return (SHARE_REASONS as readonly string[]).includes(reason);
 }
 
 function messageOf(reply: Exclude<Reply, { kind: 'admit' }>): string {

@@ -9,6 +9,7 @@ import type { Logger } from '../base/log.ts';
 import { ENCODINGS, type Encoding, encodingOf } from '../compress/inflate.ts';
 import { type Verdict, never } from '../model/outcome.ts';
 import type { Signal } from '../model/signal.ts';
+import { type Credentials, DEFAULT_TENANT, NO_CREDENTIALS } from '../model/tenant.ts';
 import { GONE, type GrpcAnswer, type Reply, grpcAnswer } from './answer.ts';
 import type { BufferPool } from './buffers.ts';
 import type { CountedSignal, Counts } from './counts.ts';
@@ -103,7 +104,8 @@ export class ExportCall {
     this.#encoding = encoding;
     const declaredBytes = declaredBytesOf(headers);
     if (declaredBytes > this.#shared.requestBytesMax + PREFIX_BYTES) return this.#tooLarge();
-    return this.#shared.door.enter(declaredBytes);
+    const credentials = credentialsOf(this.#shared.door, headers);
+    return this.#shared.door.enter({ signal: this.#signal, declaredBytes, credentials });
   }
 
   #arrived(piece: Buffer): void {
@@ -134,8 +136,9 @@ export class ExportCall {
     const encoding = this.#message.compressed ? this.#encoding : 'identity';
     const body = this.#message.handOver();
     const [signal, source, requestId] = [this.#signal, this.#source, this.#requestId];
-    const request = { signal, format: 'protobuf', encoding, source, requestId, body, isKept: true } as const;
-    const reply = ask(ingest, request, logger);
+    const tenant = this.#ticket?.tenant ?? DEFAULT_TENANT;
+    const sent = { signal, format: 'protobuf', encoding, tenant, source, requestId, body } as const;
+    const reply = ask(ingest, { ...sent, isKept: true }, logger);
     reply.then((known) => this.#answer(known));
   }
 
@@ -223,6 +226,17 @@ export function stopSending(stream: ServerHttp2Stream): void {
   stream.resume();
   const timer = setTimeout(() => stream.close(constants.NGHTTP2_NO_ERROR), DISCARD_MS_MAX);
   stream.once('close', () => clearTimeout(timer));
+}
+
+function credentialsOf({ credentialHeaders }: Admission, headers: IncomingHttpHeaders): Credentials {
+  if (credentialHeaders === undefined) return NO_CREDENTIALS;
+  const { authorization, apiKey, tenant } = credentialHeaders;
+  return {
+    authorization: String(headers[authorization] ?? ''),
+    apiKey: String(headers[apiKey] ?? ''),
+    tenant: tenant === '' ? '' : String(headers[tenant] ?? ''),
+    certificate: undefined,
+  };
 }
 
 function declaredBytesOf(headers: IncomingHttpHeaders): number {

@@ -7,6 +7,7 @@ import type { Logger } from '../base/log.ts';
 import type { Encoding } from '../compress/inflate.ts';
 import { type Verdict, never } from '../model/outcome.ts';
 import type { Signal } from '../model/signal.ts';
+import { DEFAULT_TENANT, type Credentials } from '../model/tenant.ts';
 import { GONE, type BodyFormat, type HttpAnswer, type Reply, httpAnswer } from './answer.ts';
 import { type BufferPool, PooledBody } from './buffers.ts';
 import type { Header } from './cors.ts';
@@ -82,8 +83,14 @@ export class HttpExchange {
   }
 
   /** Lets the request in and reads its body. Within the handler of the route. */
-  accept(signal: Signal, encoding: Encoding, source: string, requestId: string | undefined): void {
-    const entered = this.#enter();
+  accept(
+    signal: Signal,
+    credentials: Credentials,
+    encoding: Encoding,
+    source: string,
+    requestId: string | undefined,
+  ): void {
+    const entered = this.#enter(signal, credentials);
     if (entered.kind === 'ticket') {
       this.#ticket = entered;
       this.#encoding = encoding;
@@ -148,10 +155,10 @@ export class HttpExchange {
     return this.#head.declaredBytes < 0;
   }
 
-  #enter(): Ticket | Verdict {
-    const { declaredBytes } = this.#head;
+  #enter(signal: Signal, credentials: Credentials): Ticket | Verdict {
+    const declaredBytes = Math.max(this.#head.declaredBytes, 0);
     if (declaredBytes > this.#shared.requestBytesMax) return this.#tooLarge();
-    return this.#shared.door.enter(Math.max(declaredBytes, 0));
+    return this.#shared.door.enter({ signal, declaredBytes, credentials });
   }
 
   #ask(signal: Signal, body: readonly Uint8Array[]): void {
@@ -161,7 +168,8 @@ export class HttpExchange {
     const [encoding, source, requestId] = [this.#encoding, this.#source, this.#requestId];
     // A body in one piece is the server's, one in pieces lies in the pool until the answer.
     const isKept = this.#body !== undefined;
-    const request = { signal, format, encoding, source, requestId, body, isKept } as const;
+    const tenant = this.#ticket?.tenant ?? DEFAULT_TENANT;
+    const request = { signal, format, encoding, tenant, source, requestId, body, isKept } as const;
     const reply = ask(ingest, request, logger);
     reply.then((known) => this.#answer(known, false));
   }

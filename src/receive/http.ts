@@ -14,6 +14,7 @@ import type { Address } from '../config/settings.ts';
 import type { Instruments } from '../metrics/instruments.ts';
 import { never } from '../model/outcome.ts';
 import { SIGNALS, type Signal } from '../model/signal.ts';
+import { type Credentials, NO_CREDENTIALS } from '../model/tenant.ts';
 import { whyNotListen } from './addresses.ts';
 import { type BodyFormat, CONTENT_TYPES, NO_CONTENT } from './answer.ts';
 import { BufferPool } from './buffers.ts';
@@ -140,8 +141,19 @@ function receive(shared: HttpShared, cors: Cors, signal: Signal, res: HttpRespon
     exchange.refuse(never('unsupported_encoding', `${named} is not supported: ${wanted}`));
   } else {
     const named = shared.tracing ? requestIdOf(req.getHeader(REQUEST_ID_HEADER)) : undefined;
-    exchange.accept(signal, encoding, sourceOf(req.getHeader(shared.sourceHeader)), named);
+    const source = sourceOf(req.getHeader(shared.sourceHeader));
+    exchange.accept(signal, credentialsOf(shared.door, req), encoding, source, named);
   }
+}
+
+function credentialsOf({ credentialHeaders }: Admission, req: HttpRequest): Credentials {
+  if (credentialHeaders === undefined) return NO_CREDENTIALS;
+  return {
+    authorization: req.getHeader(credentialHeaders.authorization),
+    apiKey: req.getHeader(credentialHeaders.apiKey),
+    tenant: credentialHeaders.tenant === '' ? '' : req.getHeader(credentialHeaders.tenant),
+    certificate: undefined,
+  };
 }
 
 function exchangeOf(

@@ -8,12 +8,15 @@ import type { Logger } from '../base/log.ts';
 import type { Encoding } from '../compress/inflate.ts';
 import type { Verdict } from '../model/outcome.ts';
 import type { Signal } from '../model/signal.ts';
+import type { Credentials } from '../model/tenant.ts';
 import type { Reply } from './answer.ts';
 
 export interface IngestRequest {
   readonly signal: Signal;
   readonly format: 'protobuf' | 'json';
   readonly encoding: Encoding;
+  /** Whose data it is. */
+  readonly tenant: string;
   /** Who sent it, by its own word: what stands in the header for that (`sourceOf`), empty without. */
   readonly source: string;
   /** For the log, where it tells of single requests. */
@@ -39,15 +42,35 @@ export interface Ingest {
 /** The right of one request to be inside (admit/door.ts). */
 export interface Ticket {
   readonly kind: 'ticket';
+  /** Whose request it is. */
+  readonly tenant: string;
   /** Accounts for bytes that have arrived, before they are kept; or says why they can't be. */
   grow(bytes: number): Verdict | undefined;
   /** Gives everything back; in every path, once or more often. */
   leave(): void;
 }
 
-/** Who bounds the requests and bytes in flight (admit/door.ts). */
+/** What is known of a request before its body. */
+export interface Asking {
+  readonly signal: Signal;
+  /** 0 when the client doesn't say. */
+  readonly declaredBytes: number;
+  readonly credentials: Credentials;
+}
+
+/** Who lets requests in, before anything of their bodies is read (app/admission.ts). */
 export interface Admission {
-  enter(declaredBytes: number): Ticket | Verdict;
+  /** Which headers `credentials` are read from; undefined while nobody has to show any. */
+  readonly credentialHeaders: CredentialHeaders | undefined;
+  enter(asking: Asking): Ticket | Verdict;
+}
+
+/** Names in lower case. */
+export interface CredentialHeaders {
+  readonly authorization: string;
+  readonly apiKey: string;
+  /** Empty where clients name no tenants. */
+  readonly tenant: string;
 }
 
 /** The rest of a longer name doesn't count: nothing is refused because of its name. */

@@ -6,7 +6,7 @@
 import { assert } from '../base/errors.ts';
 import type { Block, OpenBlocks } from '../model/block.ts';
 import {
-  NOTHING, type Outcome, REJECT_REASONS, type RejectReason, WARNINGS, type Warning,
+  FORMAT_REASONS, NOTHING, type Outcome, type RejectReason, WARNINGS, type Warning,
 } from '../model/outcome.ts';
 import type { Signal } from '../model/signal.ts';
 import {
@@ -148,13 +148,13 @@ class EngineBlocks implements OpenBlocks {
     let rejected = 0;
     const reasons = new Map<RejectReason, number>();
     const warnings = new Map<Warning, number>();
-    REJECT_REASONS.forEach((reason, i) => {
+    FORMAT_REASONS.forEach((reason, i) => {
       const count = view.getUint32(at + 4 * (1 + i), true);
       if (count > 0) reasons.set(reason, count);
       rejected += count;
     });
     WARNINGS.forEach((warning, i) => {
-      const count = view.getUint32(at + 4 * (1 + REJECT_REASONS.length + i), true);
+      const count = view.getUint32(at + 4 * (1 + FORMAT_REASONS.length + i), true);
       if (count > 0) warnings.set(warning, count);
     });
     if (accepted === 0 && rejected === 0 && warnings.size === 0) return NOTHING;

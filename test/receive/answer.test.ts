@@ -3,7 +3,7 @@
  * what clients do with their data: the rows of the OTLP obligations that ask for each line stand beside it.
  */
 import { describe, expect, test } from 'vitest';
-import { LATER_REASONS, NEVER_REASONS, type NeverReason, later, never } from '../../src/model/outcome.ts';
+import { LATER_REASONS, NEVER_REASONS, type NeverReason, SHARE_REASONS, later, never } from '../../src/model/outcome.ts';
 import {
   MESSAGE_BYTES_MAX,
   type Reply,
@@ -19,6 +19,9 @@ const NEVER: Readonly<Record<NeverReason, readonly [number, number, string]>> = 
   malformed: [400, 3, '9, 21'],
   undecodable_body: [400, 3, '9, 21'],
   too_large: [413, 8, '3, 15'],
+  too_many_items: [413, 8, '3, 15'],
+  unauthenticated: [401, 16, '9, 21'],
+  forbidden: [403, 7, '9, 21'],
   unsupported_encoding: [415, 12, '1, 10'],
   unsupported_content_type: [415, 3, '13, 21'],
 };
@@ -51,13 +54,16 @@ test.each(Object.keys(WRONG) as WrongCall[])('wrong %s', (reason) => {
   expect(grpcAnswer(reply, 'traces').code).toBe(grpc);
 });
 
-test.each(LATER_REASONS)('later %s: rows 9, 11, 20, 22', (reason) => {
+test.each([
+  ...LATER_REASONS.map((reason) => [reason, 503, 14] as const),
+  ...SHARE_REASONS.map((reason) => [reason, 429, 8] as const),
+])('later %s: rows 9, 11, 20, 22', (reason, http, grpc) => {
   const reply = later(reason, 'because', 1234.5);
-  expect(httpAnswer(reply, 'traces', 'protobuf')).toMatchObject({ code: 503, retryAfterSeconds: 2 });
+  expect(httpAnswer(reply, 'traces', 'protobuf')).toMatchObject({ code: http, retryAfterSeconds: 2 });
   const answer = grpcAnswer(reply, 'traces');
-  expect(answer.code).toBe(14);
+  expect(answer.code).toBe(grpc);
   const details = status(Buffer.from(answer.details ?? '', 'base64'));
-  expect(details).toMatchObject({ code: 14, message: 'because' });
+  expect(details).toMatchObject({ code: grpc, message: 'because' });
   expect(details.retryDelayMs).toBeCloseTo(1234.5, 3);
 });
 

@@ -5,7 +5,7 @@ import { ConfigurationError } from '../../src/base/errors.ts';
 import { createLogger } from '../../src/base/log.ts';
 import { type GrpcOptions, listenGrpc } from '../../src/receive/grpc.ts';
 import { LIMIT, MESSAGE, bare, client, endLater, front, gate, start } from './grpc-front.ts';
-import { ADMITTED, EXPORT, bareCall, call, empty, frame, metric, until, wire } from './support.ts';
+import { ADMITTED, EXPORT, admissionOf, bareCall, call, empty, frame, metric, until, wire } from './support.ts';
 
 describe('health', () => {
   const CHECK = '/grpc.health.v1.Health/Check';
@@ -166,7 +166,7 @@ describe('the port', () => {
     keepAliveMs: 60_000,
     sourceHeader: 'x-sluice-source',
     ingest: { take: async () => ADMITTED },
-    door: front.door,
+    door: admissionOf(front.door),
     health: () => 'SERVING',
     instruments: front.instruments,
     logger: createLogger('silent', 'json'),

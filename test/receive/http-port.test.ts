@@ -10,6 +10,7 @@ import {
   type Front,
   type FrontOptions,
   PB,
+  admissionOf,
   empty,
   http,
   metric,
@@ -100,7 +101,7 @@ describe('the port', () => {
     corsOrigins: [],
     sourceHeader: 'x-sluice-source',
     ingest: { take: async () => ADMITTED },
-    door: front.door,
+    door: admissionOf(front.door),
     instruments: front.instruments,
     logger: createLogger('silent', 'json'),
   });

@@ -252,6 +252,7 @@ describe('HTTP', () => {
       signal: 'traces',
       format: 'json',
       encoding: 'identity',
+      tenant: 'default',
       source: '',
       isKept: false,
       bytes: Buffer.from(json),

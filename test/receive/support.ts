@@ -13,7 +13,7 @@ import { createInstruments } from '../../src/metrics/instruments.ts';
 import { NOTHING, type Verdict, never } from '../../src/model/outcome.ts';
 import { type GrpcOptions, listenGrpc } from '../../src/receive/grpc.ts';
 import { type HttpOptions, listenHttp } from '../../src/receive/http.ts';
-import type { IngestRequest } from '../../src/receive/ingest.ts';
+import type { Admission, IngestRequest } from '../../src/receive/ingest.ts';
 
 export const PB = 'application/x-protobuf';
 export const JS = 'application/json';
@@ -34,6 +34,11 @@ export interface FrontOptions {
   readonly http?: Partial<HttpOptions>;
   readonly grpc?: Partial<GrpcOptions>;
   readonly requestBytesMax?: number;
+}
+
+/** Only the door's bounds: no tenants, no pressure. */
+export function admissionOf(door: Door): Admission {
+  return { credentialHeaders: undefined, enter: ({ declaredBytes }) => door.enter(declaredBytes) };
 }
 
 export async function startFront(options: FrontOptions = {}) {
@@ -61,7 +66,7 @@ export async function startFront(options: FrontOptions = {}) {
     connectionsMax: 100,
     sourceHeader: 'x-sluice-source',
     ingest: { take },
-    door,
+    door: admissionOf(door),
   };
   const http = await listenHttp({ ...common, corsOrigins: [], instruments, logger, ...options.http });
   const health = () => 'SERVING' as const;

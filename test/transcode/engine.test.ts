@@ -7,7 +7,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { REQUESTS } from '../../proto/fields.ts';
 import { Fault } from '../../src/base/errors.ts';
 import { Malformed, type OpenBlocks } from '../../src/model/block.ts';
-import { REJECT_REASONS, WARNINGS } from '../../src/model/outcome.ts';
+import { FORMAT_REASONS, WARNINGS } from '../../src/model/outcome.ts';
 import { SIGNALS } from '../../src/model/signal.ts';
 import {
   COUNTERS, COUNT_LOG_TRACE_ID_DROPPED, COUNT_METRIC_WITHOUT_DATA, NESTING_TOO_DEEP,
@@ -37,10 +37,10 @@ function bodiesOf(blocks: OpenBlocks, bodies: readonly PlainMessage[]): unknown[
 
 describe('codes', () => {
   test('the counters are the accepted ones, then every reason, then every warning', () => {
-    expect(COUNTERS).toBe(1 + REJECT_REASONS.length + WARNINGS.length);
-    expect(REJECT_REASONS[NESTING_TOO_DEEP - 1]).toBe('nesting_too_deep');
-    expect(WARNINGS[COUNT_LOG_TRACE_ID_DROPPED - 1 - REJECT_REASONS.length]).toBe('log_trace_id_dropped');
-    expect(WARNINGS[COUNT_METRIC_WITHOUT_DATA - 1 - REJECT_REASONS.length]).toBe('metric_without_data');
+    expect(COUNTERS).toBe(1 + FORMAT_REASONS.length + WARNINGS.length);
+    expect(FORMAT_REASONS[NESTING_TOO_DEEP - 1]).toBe('nesting_too_deep');
+    expect(WARNINGS[COUNT_LOG_TRACE_ID_DROPPED - 1 - FORMAT_REASONS.length]).toBe('log_trace_id_dropped');
+    expect(WARNINGS[COUNT_METRIC_WITHOUT_DATA - 1 - FORMAT_REASONS.length]).toBe('metric_without_data');
   });
 
   test('a wasm module that was not built is a fault that says how to build it', async () => {
