@@ -4,9 +4,9 @@ ROOT := $(CURDIR)
 export PATH := $(ROOT)/node_modules/.bin:$(PATH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-UNIT := test/config test/compress test/transcode test/oracle test/admit test/receive \
+UNIT := test/config test/compress test/transcode test/oracle test/base test/receive test/screen \
         test/operate test/metrics test/tidy.test.ts
-INTEGRATION := test/app test/topology test/redis test/queue test/clickhouse test/write test/migrate test/embedded test/bench test/process test/points test/chaos
+INTEGRATION := test/admit test/app test/attack test/topology test/redis test/queue test/clickhouse test/write test/migrate test/embedded test/bench test/process test/points test/chaos
 
 .PHONY: up test test-unit test-integration test-chaos coverage lint bench install redis farm build clean
 

@@ -27,18 +27,26 @@ export interface InstallationOptions {
   readonly writers: number;
   /** SLUICE_…, of all programs. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** Something between the programs and a ClickHouse: gets its port, gives the port of the other. */
+  readonly between?: (port: number) => Promise<number>;
 }
 
 /** A gateway or a writer. */
 export class Member {
   readonly process: ChildProcess;
   readonly target: Target;
+  readonly grpcTarget: Target;
   readonly #admin: string;
 
   constructor(process: ChildProcess, firstPort: number) {
     this.process = process;
     this.target = { host: '127.0.0.1', port: firstPort + 1 };
+    this.grpcTarget = { host: '127.0.0.1', port: firstPort };
     this.#admin = `http://127.0.0.1:${firstPort + 2}`;
+  }
+
+  get pid(): number {
+    return this.process.pid ?? 0;
   }
 
   /** The sum of the samples of /metrics with this name (without its prefix). */
@@ -156,11 +164,15 @@ export class Installation {
       await server.start();
       this.clickhouses.push(server);
     }
+    const { between } = this.#options;
+    const urls = this.clickhouses.map(async ({ url }) =>
+      between === undefined ? url : `http://127.0.0.1:${await between(Number(new URL(url).port))}`,
+    );
     this.#environment = {
       SLUICE_LOG_LEVEL: 'warn',
       SLUICE_RETENTION_DAYS_TRACES: '0',
       SLUICE_REDIS_URL: this.#redis.url,
-      SLUICE_CLICKHOUSE_URL: this.clickhouses.map(({ url }) => url).join(','),
+      SLUICE_CLICKHOUSE_URL: (await Promise.all(urls)).join(','),
       SLUICE_CLICKHOUSE_CLUSTER: clickhouses > 1 ? CLUSTER : '',
       SLUICE_CLICKHOUSE_REPLICATION: 'off',
       ...settings,

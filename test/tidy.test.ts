@@ -24,6 +24,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   operate: 3,
   queue: 3,
   receive: 3,
+  screen: 3,
   transcode: 3,
   write: 3,
   app: 4,

@@ -18,6 +18,13 @@ export class Latency {
     numberOfSignificantValueDigits: 3,
   });
 
+  /** All of them together. */
+  static of(parts: readonly Latency[]): Latency {
+    const whole = new Latency();
+    for (const part of parts) whole.#histogram.add(part.#histogram);
+    return whole;
+  }
+
   /** Longer than an hour counts as an hour. */
   record(ms: number): void {
     this.#histogram.recordValue(Math.min(Math.max(0, Math.round(ms * 1000)), HOUR_US));

@@ -11,7 +11,7 @@ import {
 import type { Signal } from '../../src/model/signal.ts';
 import { FRAME_HEAD_BYTES } from '../template.ts';
 import { type Answer, partialSuccess, retryDelayMs, unanswered } from './answer.ts';
-import type { Compression, Sender, SenderOptions } from './sender.ts';
+import type { Sender, SenderOptions } from './sender.ts';
 
 const SERVICES: Readonly<Record<Signal, string>> = {
   traces: 'opentelemetry.proto.collector.trace.v1.TraceService',
@@ -73,9 +73,9 @@ class GrpcSender implements Sender {
     this.#timeoutMs = options.timeoutMs;
     this.#compressed = options.compression === 'none' ? 0 : 1;
     this.#headers = {
-      traces: headersOf('traces', options.compression),
-      logs: headersOf('logs', options.compression),
-      metrics: headersOf('metrics', options.compression),
+      traces: headersOf('traces', options),
+      logs: headersOf('logs', options),
+      metrics: headersOf('metrics', options),
     };
   }
 
@@ -127,13 +127,14 @@ class GrpcSender implements Sender {
   }
 }
 
-function headersOf(signal: Signal, compression: Compression): Record<string, string> {
+function headersOf(signal: Signal, { compression, headers }: SenderOptions): Record<string, string> {
   return {
     ':method': 'POST',
     ':path': `/${SERVICES[signal]}/Export`,
     'content-type': 'application/grpc',
     te: 'trailers',
     ...(compression === 'none' ? {} : { 'grpc-encoding': compression }),
+    ...headers,
   };
 }
 

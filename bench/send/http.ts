@@ -52,7 +52,8 @@ export class HttpSender implements Sender {
   }
 
   #open(): Socket {
-    const socket = connect({ ...this.#options.target, noDelay: true });
+    const { target, localAddress } = this.#options;
+    const socket = connect({ ...target, ...(localAddress === undefined ? {} : { localAddress }), noDelay: true });
     const lost = (code: string, message: string): void => {
       // A socket that was given up already must not end the request of its successor.
       if (this.#socket === socket) this.#fail(code, message);
@@ -64,12 +65,13 @@ export class HttpSender implements Sender {
   }
 
   #head(signal: Signal, bodyBytes: number): string {
-    const { target, format, compression } = this.#options;
+    const { target, format, compression, headers = {} } = this.#options;
     const type = format === 'json' ? 'application/json' : 'application/x-protobuf';
     const encoding = compression === 'none' ? '' : `Content-Encoding: ${compression}\r\n`;
     const host = `Host: ${target.host}:${target.port}\r\n`;
+    const more = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`).join('');
     return (
-      `POST /v1/${signal} HTTP/1.1\r\n${host}Content-Type: ${type}\r\n${encoding}` +
+      `POST /v1/${signal} HTTP/1.1\r\n${host}Content-Type: ${type}\r\n${encoding}${more}` +
       `Content-Length: ${bodyBytes}${HEAD_END}`
     );
   }

@@ -32,6 +32,10 @@ export interface SenderOptions {
   readonly compression: Compression;
   /** Without an answer for this long the request counts as unanswered and its connection is closed. */
   readonly timeoutMs: number;
+  /** Further ones of each request, names in lower case. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** The address of this machine to connect from. */
+  readonly localAddress?: string;
 }
 
 export function formatOf(protocol: Protocol): Format {

@@ -50,14 +50,15 @@ export class Ticket {
 }
 
 export class Door {
-  readonly #limits: DoorLimits;
+  /** May be changed at any time: those inside stay. */
+  limits: DoorLimits;
   readonly #instruments: DoorInstruments;
   #requests = 0;
   #bytes = 0;
   #open = true;
 
   constructor(limits: DoorLimits, instruments: DoorInstruments) {
-    this.#limits = limits;
+    this.limits = limits;
     this.#instruments = instruments;
   }
 
@@ -77,7 +78,7 @@ export class Door {
    */
   enter(declaredBytes: number, tenant = DEFAULT_TENANT): Ticket | Verdict {
     if (!this.#open) return notNow('draining', 'this gateway is shutting down; send it again');
-    const { requestsInFlightMax } = this.#limits;
+    const { requestsInFlightMax } = this.limits;
     if (this.#requests >= requestsInFlightMax) {
       const limit = `${requestsInFlightMax} requests are in flight (SLUICE_RECEIVE_REQUESTS_IN_FLIGHT_MAX)`;
       return notNow('requests_in_flight', `${limit}; send it again`);
@@ -110,11 +111,11 @@ export class Door {
   }
 
   #fits(bytes: number): boolean {
-    return this.#bytes + bytes <= this.#limits.bytesInFlightMax;
+    return this.#bytes + bytes <= this.limits.bytesInFlightMax;
   }
 
   #full(): Verdict {
-    const { bytesInFlightMax } = this.#limits;
+    const { bytesInFlightMax } = this.limits;
     const limit = `${bytesInFlightMax} bytes of requests are in flight (SLUICE_RECEIVE_BYTES_IN_FLIGHT_MAX)`;
     return notNow('bytes_in_flight', `${limit}; send it again`);
   }

@@ -24,6 +24,14 @@ const NONCE_BYTES = 12;
 /** Sources whose nonce is kept, of each signal: others cost 5 µs more. */
 const SOURCES_MAX = 1_000;
 
+/**
+ * Who sent a request, as far as marks are concerned: what one tenant sends is never taken for a repetition by
+ * another, whatever its clients call themselves. (No tenant's name has the separator in it.)
+ */
+export function senderOf(tenant: string, source: string): string {
+  return `${tenant}\0${source}`;
+}
+
 export class RequestMarks {
   readonly #key: Uint8Array;
   readonly #nonces: Readonly<Record<Signal, Map<string, Buffer>>> = {
@@ -40,25 +48,25 @@ export class RequestMarks {
 
   /**
    * @param request an Export<Signal>ServiceRequest as protobuf, decompressed; only read during the call
-   * @param source empty for a client that doesn't name itself
+   * @param sender as `senderOf` has it
    * @returns 16 bytes, the caller's
    */
-  mark(signal: Signal, source: string, request: Uint8Array): Buffer {
-    const hash = createCipheriv('aes-128-gcm', this.#key, this.#nonceOf(signal, source));
+  mark(signal: Signal, sender: string, request: Uint8Array): Buffer {
+    const hash = createCipheriv('aes-128-gcm', this.#key, this.#nonceOf(signal, sender));
     hash.setAAD(request);
     hash.final();
     return hash.getAuthTag();
   }
 
-  #nonceOf(signal: Signal, source: string): Buffer {
+  #nonceOf(signal: Signal, sender: string): Buffer {
     const nonces = this.#nonces[signal];
-    const known = nonces.get(source);
+    const known = nonces.get(sender);
     if (known !== undefined) return known;
-    const digest = createHmac('sha256', this.#key).update(`${signal}\0${source}`).digest();
+    const digest = createHmac('sha256', this.#key).update(`${signal}\0${sender}`).digest();
     const nonce = digest.subarray(0, NONCE_BYTES);
     const [oldest] = nonces.keys();
     if (nonces.size >= SOURCES_MAX && oldest !== undefined) nonces.delete(oldest);
-    nonces.set(source, nonce);
+    nonces.set(sender, nonce);
     return nonce;
   }
 }

@@ -1,12 +1,12 @@
 /**
- * The books of the queue, as gauges and as the answer to "may more come in?". Redis keeps them, shard by
- * shard (every script books what it does); here they are read once a second, and before a scrape.
+ * The books of the queue, as gauges and for whoever decides whether more may come in (pressure.ts). Redis
+ * keeps them, shard by shard (every script books what it does); here they are read once a second, and before
+ * a scrape.
  */
 import { tickMs } from '../base/clock.ts';
 import { Fault } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Instruments } from '../metrics/instruments.ts';
-import { type Verdict, later } from '../model/outcome.ts';
 import { SIGNALS, type Signal } from '../model/signal.ts';
 import type { BatchStore } from '../queue/batch-store.ts';
 import type { ItemCounts, ShardCounts } from '../queue/counts.ts';
@@ -14,16 +14,8 @@ import type { ItemCounts, ShardCounts } from '../queue/counts.ts';
 const READ_EVERY_MS = 1_000;
 /** A scrape reads again only when the last reading is older than this. */
 const FRESH_MS = 250;
-/** Refused clients come back after this long, up to three times as long. */
-const RETRY_AFTER_MS = 2_000;
-/** Sooner: a Redis that restarts or fails over is back within seconds. Up to twice as long. */
-const REDIS_RETRY_AFTER_MS = 1_000;
 
 const STATES = ['accepted', 'written', 'waiting', 'dead', 'dropped'] as const satisfies (keyof ItemCounts)[];
-
-/** Why clients are pushed back, of what is known here. */
-const PRESSURES = ['redis_unavailable', 'queue_full'] as const;
-type Pressure = (typeof PRESSURES)[number];
 
 export class Books {
   readonly #store: BatchStore;
@@ -31,9 +23,9 @@ export class Books {
   readonly #instruments: Instruments;
   readonly #logger: Logger;
   readonly #timer: NodeJS.Timeout;
+  readonly #listeners: ((shards: readonly ShardCounts[]) => void)[] = [];
   #bytesMax = Number.POSITIVE_INFINITY;
   #readAtMs = Number.NEGATIVE_INFINITY;
-  #pressure: Pressure | undefined;
   /** When the newest item of a signal that is in ClickHouse had been acknowledged, by our own clock. */
   readonly #newestAtTicks = new Map<Signal, number>();
 
@@ -60,6 +52,11 @@ export class Books {
     return this.#store.queueBytes;
   }
 
+  /** Called with the books of all shards, each time that they were read. */
+  onRead(listener: (shards: readonly ShardCounts[]) => void): void {
+    this.#listeners.push(listener);
+  }
+
   close(): void {
     clearInterval(this.#timer);
   }
@@ -70,44 +67,7 @@ export class Books {
    */
   async refresh(): Promise<void> {
     await this.#read();
-    this.pressure();
     this.#showFreshness();
-  }
-
-  /**
-   * Why no more may come in now, if so. Asked before anything of a request is read: it costs nothing, since
-   * the figures come with every commit, and a request that can't be stored isn't read in vain.
-   */
-  pressure(): Verdict | undefined {
-    const pressure = this.#pressureNow();
-    if (pressure !== this.#pressure) this.#turn(pressure);
-    if (pressure === undefined) return undefined;
-    if (pressure === 'redis_unavailable') {
-      const message = 'Redis is away and nothing can be stored; send it again';
-      return later(pressure, message, REDIS_RETRY_AFTER_MS * (1 + Math.random()));
-    }
-    const limit = `the limit is ${this.#bytesMax} (SLUICE_QUEUE_BYTES_MAX)`;
-    const message = `${this.queueBytes} bytes wait to be written, ${limit}; come back later`;
-    return later(pressure, message, RETRY_AFTER_MS * (1 + 2 * Math.random()));
-  }
-
-  #pressureNow(): Pressure | undefined {
-    if (!this.#store.redis.ready) return 'redis_unavailable';
-    return this.queueBytes >= this.#bytesMax ? 'queue_full' : undefined;
-  }
-
-  #turn(pressure: Pressure | undefined): void {
-    const { backpressureLevel, backpressureReason } = this.#instruments;
-    const before = this.#pressure;
-    this.#pressure = pressure;
-    backpressureLevel.set(pressure === undefined ? 0 : 2);
-    for (const reason of PRESSURES) backpressureReason.set({ reason }, reason === pressure ? 1 : 0);
-    const figures = { queueBytes: this.queueBytes, queueBytesMax: this.#bytesMax };
-    if (pressure === 'queue_full')
-      this.#logger.warn(figures, 'the queue is full: clients are pushed back (SLUICE_QUEUE_BYTES_MAX)');
-    else if (pressure === 'redis_unavailable')
-      this.#logger.warn('Redis is away: clients are pushed back (SLUICE_REDIS_URL)');
-    else this.#logger.info(figures, `${before}: clients are let in again`);
   }
 
   async #read(): Promise<void> {
@@ -116,8 +76,10 @@ export class Books {
     if (count === 0 || now - this.#readAtMs < FRESH_MS || !this.#store.redis.ready) return;
     this.#readAtMs = now;
     try {
-      const shards = Array.from({ length: count }, (_, shard) => this.#store.counts(shard));
-      this.#show(await Promise.all(shards));
+      const reading = Array.from({ length: count }, (_, shard) => this.#store.counts(shard));
+      const shards = await Promise.all(reading);
+      this.#show(shards);
+      for (const listener of this.#listeners) listener(shards);
     } catch (error) {
       if (!(error instanceof Fault)) throw error;
       this.#logger.debug({ reason: error.message }, 'the books could not be read');

@@ -12,6 +12,7 @@ export interface EncodedRequest {
   readonly signal: Signal;
   readonly format: 'protobuf' | 'json';
   readonly encoding: Encoding;
+  readonly tenant: string;
   readonly source: string;
   /** Only where the log tells of it. */
   readonly requestId: string | undefined;

@@ -3,6 +3,8 @@
  * Small requests take the short way on this thread; large ones go through the large lane, so that nobody
  * waits behind them.
  */
+import { senderOf } from '../admit/request-mark.ts';
+import type { Taken } from '../admit/shares.ts';
 import type { Recalled } from '../admit/resends.ts';
 import { assert, Fault } from '../base/errors.ts';
 import { inflatedSizeHint } from '../compress/inflate.ts';
@@ -26,6 +28,7 @@ import type { LargeLane } from './large-lane.ts';
 import type { LaneResult } from './large-lane-protocol.ts';
 import type { Placements } from './placements.ts';
 import type { Recognition } from './recognition.ts';
+import { type Screening, TooManyItems, sum } from './screening.ts';
 
 /**
  * Clients come back after this long, up to twice as long: spread out, so that they don't all return at once.
@@ -40,6 +43,9 @@ export interface IngestOptions {
   readonly placing: () => Placing;
   readonly placements: Placements;
   readonly recognition: Recognition;
+  readonly screening: Screening;
+  /** Told what was taken, once it is stored. */
+  readonly charge: (tenant: string, signal: Signal, taken: Taken) => void;
   readonly instruments: Instruments;
 }
 
@@ -56,11 +62,11 @@ export class GatewayIngest implements Ingest {
     const [body, ...more] = request.body;
     assert(body, 'a body has at least one piece');
     if (more.length > 0) return this.#large(request);
-    const { signal, format, encoding, source, requestId, isKept } = request;
+    const { signal, format, encoding, tenant, source, requestId, isKept } = request;
     if (body.length === 0 && format === 'protobuf') return Promise.resolve(this.#admitted(signal, NOTHING));
     if (inflatedSizeHint(body, encoding) > inlineBytesMax) return this.#large(request);
     const bytesMax = Math.min(inlineBytesMax, requestBytesMax);
-    const whole = { signal, format, encoding, source, requestId, body, isKept };
+    const whole = { signal, format, encoding, tenant, source, requestId, body, isKept };
     const decoded = decodeRequest(whole, bytesMax, nestingMax);
     if (decoded.kind === 'ok') return this.#small(whole, decoded.bytes);
     if (decoded.kind === 'never') return Promise.resolve(decoded);
@@ -76,59 +82,80 @@ export class GatewayIngest implements Ingest {
 
   /** @param bytes valid until this returns its promise */
   async #small(request: EncodedRequest, bytes: Uint8Array): Promise<Verdict> {
-    const { commits, recognition } = this.#options;
+    const { recognition } = this.#options;
     const { signal, source } = request;
-    const commit = commits[signal];
+    const sizes = { bytes: bytes.length, wireBytes: request.body.length };
     try {
-      if (!recognition.enabled) return this.#admitted(signal, await commit.submit(bytes));
+      if (!recognition.enabled) return this.#taken(request, sizes, await this.#store(request, bytes));
       const mark = recognition.mark(request, bytes);
       const known = recognition.recall(source, mark);
       if (known !== undefined) return await this.#repeated(signal, known);
-      const outcome = await recognition.keep(request, mark, (resend, placing, isLater) => {
-        const now = isLater ? resend.again() : bytes;
-        return placing === undefined ? commit.submit(now, resend) : commit.submitPlaced(now, resend, placing);
-      });
-      return this.#admitted(signal, outcome);
+      const outcome = await recognition.keep(request, mark, (resend, placing, isLater) =>
+        this.#store(request, isLater ? resend.again() : bytes, resend, placing),
+      );
+      return this.#taken(request, sizes, outcome);
     } catch (error) {
       return error instanceof Malformed ? malformed(request, error) : refused(error);
     }
   }
 
+  #store(
+    { signal, tenant }: EncodedRequest,
+    bytes: Uint8Array,
+    resend?: Resendable,
+    placing?: Placing,
+  ): Promise<Outcome> {
+    const { commits, screening } = this.#options;
+    return screening.store(commits[signal], { signal, tenant, bytes, resend, placing });
+  }
+
   async #large(request: IngestRequest): Promise<Verdict> {
-    const { lane, placing, placements, recognition } = this.#options;
-    const { signal, source, body } = request;
-    // Where it lay is known by its mark, and that by the thread: for then its bytes are needed once more.
-    const copies = placements.lookNeeded ? body.map((piece) => piece.slice()) : undefined;
+    const { lane, placing, placements, recognition, screening } = this.#options;
+    const { signal, tenant, source, body } = request;
+    // Its bytes are needed once more where only the thread can say how: it makes the mark by which is known
+    // where the request lay, and finds the time series that may be too many.
+    const again = placements.lookNeeded || screening.seriesWanted(signal);
+    const copies = again ? body.map((piece) => piece.slice()) : [];
+    // The pieces are the thread's from then on.
+    const wireBytes = body.reduce((sum, { length }) => sum + length, 0);
     try {
       const now = placing();
-      const marking = recognition.enabled ? { key: recognition.key, source } : undefined;
-      const made = await lane.take(request, now.weights, marking);
+      const key = recognition.enabled ? recognition.key : undefined;
+      const marking = key && { key, sender: senderOf(tenant, source) };
+      const take = (pieces: readonly Uint8Array[], where: Placing, overflow?: ReadonlySet<number>) =>
+        lane.take({ ...request, body: pieces }, where.weights, marking, screening.settings, overflow);
+      const made = await take(body, now);
       if (made.kind === 'never') return made;
-      if (made.mark === undefined) return await this.#storeFragments(request, made, now);
-      const known = recognition.recall(source, made.mark);
+      const known = made.mark && recognition.recall(source, made.mark);
       if (known !== undefined) return await this.#repeated(signal, known);
-      const past = copies && (await placements.of(made.mark));
-      if (past === undefined) return await this.#storeFragments(request, made, now);
-      const again = await lane.take({ ...request, body: copies ?? [] }, past.weights, marking);
-      return again.kind === 'never' ? again : await this.#storeFragments(request, again, past, true);
+      const past = made.mark && placements.lookNeeded ? await placements.of(made.mark) : undefined;
+      const overflow = screening.overflowOf(tenant, made.series);
+      if (past === undefined && overflow === undefined)
+        return await this.#storeFragments(request, wireBytes, made, now);
+      const remade = await take(copies, past ?? now, overflow);
+      if (remade.kind === 'never') return remade;
+      return await this.#storeFragments(request, wireBytes, remade, past ?? now, past !== undefined);
     } catch (error) {
       return refused(error);
     }
   }
 
   async #storeFragments(
-    { signal, source, requestId }: IngestRequest,
-    { fragments, outcome, mark }: LaneResult & { kind: 'fragments' },
+    request: IngestRequest,
+    wireBytes: number,
+    { fragments, outcome, mark, bytes, screened }: LaneResult & { kind: 'fragments' },
     placing: Placing,
     isPast = false,
   ): Promise<Verdict> {
-    const { commits, recognition } = this.#options;
-    const commit = commits[signal];
+    const { commits, recognition, screening } = this.#options;
+    const { signal, source, requestId } = request;
+    screening.countItems(signal, outcome.accepted + outcome.rejected + sum(screened.filtered));
     const store = (resend?: Resendable) =>
-      commit.submitFragments(fragments, outcome, placing, resend, isPast);
-    const stored =
-      mark === undefined ? store() : recognition.begin({ source, requestId }, mark, store);
-    return this.#admitted(signal, await stored);
+      commits[signal].submitFragments(fragments, outcome, placing, resend, isPast);
+    const from = { source, requestId };
+    const stored = await (mark === undefined ? store() : recognition.begin(from, mark, store));
+    screening.count(signal, screened);
+    return this.#taken(request, { bytes, wireBytes }, stored);
   }
 
   async #repeated(signal: Signal, known: Recalled): Promise<Verdict> {
@@ -137,6 +164,15 @@ export class GatewayIngest implements Ingest {
     instruments.repeats.inc({ signal, found: known.kind === 'stored' ? 'cache' : 'in_flight' });
     instruments.itemsDuplicate.inc({ signal }, outcome.accepted);
     return { kind: 'admit', outcome };
+  }
+
+  #taken(
+    { tenant, signal }: Pick<IngestRequest, 'tenant' | 'signal'>,
+    sizes: Omit<Taken, 'items'>,
+    outcome: Outcome,
+  ): Verdict {
+    this.#options.charge(tenant, signal, { ...sizes, items: outcome.accepted });
+    return this.#admitted(signal, outcome);
   }
 
   #admitted(signal: Signal, outcome: Outcome): Verdict {
@@ -155,6 +191,7 @@ const LATER_FAULTS: readonly LaterReason[] = ['redis_full', 'replicas_missing', 
 
 /** A fault of the world: the same request may pass later, and that is what the client is told. */
 function refused(error: unknown): Verdict {
+  if (error instanceof TooManyItems) return never('too_many_items', error.message);
   // What nobody foresaw is logged and answered by the listeners.
   if (!(error instanceof Fault)) throw error;
   const reason = LATER_FAULTS.find((known) => known === error.code) ?? 'redis_unavailable';

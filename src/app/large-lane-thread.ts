@@ -9,19 +9,22 @@ import { assert } from '../base/errors.ts';
 import { createFrameCompressor } from '../compress/frame.ts';
 import type { Fragment } from '../model/batch.ts';
 import { Malformed, type OpenBlocks } from '../model/block.ts';
-import { type Outcome, sumOutcomes } from '../model/outcome.ts';
+import { type Limit, type Outcome, type RejectReason, sumOutcomes } from '../model/outcome.ts';
 import { SIGNALS, type Signal } from '../model/signal.ts';
+import { type Screen, compileScreen } from '../screen/screen.ts';
 import { createOpenBlocks } from '../transcode/open-blocks.ts';
 import { sliceRequest } from '../transcode/slices.ts';
 import { decodeRequest, malformed, tooLargeMessage } from './decode.ts';
 import type { LaneAnswer, LaneRequest, LaneResult, LaneSettings } from './large-lane-protocol.ts';
+import { NO_BOUNDS, withRejected } from './screening.ts';
 
 const settings = workerData as LaneSettings;
 const compressor = createFrameCompressor(settings.zstdLevel);
 const blocks = new Map<Signal, OpenBlocks>();
 for (const signal of SIGNALS) {
-  blocks.set(signal, await createOpenBlocks(signal, settings.engine, { nestingMax: settings.nestingMax }));
+  blocks.set(signal, await createOpenBlocks(signal, settings.engine, settings));
 }
+let screening: { readonly json: string; readonly screen: Screen } | undefined;
 
 assert(parentPort, 'this file runs as a worker thread');
 const port = parentPort;
@@ -32,9 +35,9 @@ port.on('message', (request: LaneRequest) => {
   port.postMessage({ id: request.id, result } satisfies LaneAnswer, [...new Set(buffers)]);
 });
 
-function take({ signal, format, encoding, weights, pieces, marking }: LaneRequest): LaneResult {
-  const source = marking?.source ?? '';
-  const of = { signal, format, encoding, source, requestId: undefined };
+function take(asked: LaneRequest): LaneResult {
+  const { signal, format, encoding, tenant, pieces, marking } = asked;
+  const of = { signal, format, encoding, tenant, source: '', requestId: undefined };
   const request = { ...of, body: Buffer.concat(pieces), isKept: true };
   const decoded = decodeRequest(request, settings.requestBytesMax, settings.nestingMax);
   if (decoded.kind === 'too_large') {
@@ -43,9 +46,10 @@ function take({ signal, format, encoding, weights, pieces, marking }: LaneReques
   }
   if (decoded.kind === 'never') return decoded;
   try {
-    const made = transcode(signal, weights, decoded.bytes);
+    const made = transcode(asked, decoded.bytes);
     if (marking === undefined) return made;
-    return { ...made, mark: new RequestMarks(marking.key).mark(signal, source, decoded.bytes) };
+    const mark = new RequestMarks(marking.key).mark(signal, marking.sender, decoded.bytes);
+    return { ...made, mark };
   } catch (error) {
     if (error instanceof Malformed) return malformed(request, error);
     throw error;
@@ -55,15 +59,19 @@ function take({ signal, format, encoding, weights, pieces, marking }: LaneReques
 type Made = LaneResult & { readonly kind: 'fragments' };
 
 /** @throws Malformed with the offset in the whole request. */
-function transcode(signal: Signal, weights: readonly number[], request: Uint8Array): Made {
+function transcode(asked: LaneRequest, request: Uint8Array): Made {
+  const { signal, weights } = asked;
   const open = blocks.get(signal);
   assert(open, 'a transcoder for every signal');
   open.route(weights);
   const fragments: Fragment[] = [];
   const outcomes: Outcome[] = [];
+  const counts = noCounts();
+  const series: Uint32Array[] = [];
   for (const slice of sliceRequest(request, settings.fragmentBytesMax)) {
+    const points = lengthOf(series) / 3;
     try {
-      outcomes.push(open.append(slice));
+      outcomes.push(append(open, { ...asked, points }, slice, counts, series));
     } catch (error) {
       const before = slice.byteOffset - request.byteOffset;
       if (error instanceof Malformed && before > 0)
@@ -75,7 +83,86 @@ function transcode(signal: Signal, weights: readonly number[], request: Uint8Arr
       fragments.push({ shard, table, layout: compressor.layout, rows, bytes: frame });
     }
   }
-  return { kind: 'fragments', fragments, outcome: sumOutcomes(outcomes), mark: undefined };
+  const outcome = withRejected(sumOutcomes(outcomes), counts);
+  const made = { fragments, outcome, mark: undefined, bytes: request.length, screened: counts };
+  return { kind: 'fragments', ...made, series: joined(series) };
+}
+
+function lengthOf(pieces: readonly Uint32Array[]): number {
+  return pieces.reduce((sum, { length }) => sum + length, 0);
+}
+
+function joined(pieces: readonly Uint32Array[]): Uint32Array<ArrayBuffer> {
+  const all = new Uint32Array(lengthOf(pieces));
+  let at = 0;
+  for (const piece of pieces) {
+    all.set(piece, at);
+    at += piece.length;
+  }
+  return all;
+}
+
+/**
+ * As Screening.store does it, but for one thing: which time series are beyond the limit is said beforehand.
+ * @param counts gets what the screen did, `series` the time series of the slice
+ */
+function append(
+  open: OpenBlocks,
+  { signal, tenant, screen: now, overflow, points }: LaneRequest & { readonly points: number },
+  slice: Uint8Array,
+  counts: ReturnType<typeof noCounts>,
+  series: Uint32Array[],
+): Outcome {
+  const screen = screenOf(now);
+  const mark = now.tenants.column ? tenant : undefined;
+  const nowMs = Date.now();
+  const bounds = screen.bounds(signal, nowMs);
+  const hasRules = screen.hasRules(signal, tenant);
+  if (bounds !== undefined) {
+    const looked = hasRules ? { ...NO_BOUNDS, series: bounds.series } : bounds;
+    const outcome = open.appendWithin(slice, looked, mark);
+    if (bounds.series) series.push(seriesOf(open, slice, outcome !== undefined, mark));
+    if (outcome !== undefined && !hasRules && overflow === undefined) return outcome;
+    if (outcome !== undefined) open.undo();
+  }
+  if (bounds === undefined && !hasRules) return open.append(slice, mark);
+  const beyond = overflow && ((ordinal: number) => overflow.has(points + ordinal));
+  const screened = screen.apply(signal, slice, { tenant, nowMs, overflow: beyond });
+  for (const what of COUNTS) add(counts[what], screened[what]);
+  return open.append(screened.bytes, mark);
+}
+
+/** Also of a slice that exceeds another bound. */
+function seriesOf(open: OpenBlocks, slice: Uint8Array, isAppended: boolean, mark: string | undefined) {
+  if (isAppended) return open.series().slice();
+  open.appendWithin(slice, { ...NO_BOUNDS, series: true }, mark);
+  const series = open.series().slice();
+  open.undo();
+  return series;
+}
+
+function screenOf(now: LaneRequest['screen']): Screen {
+  const json = JSON.stringify(now, (_, value) =>
+    value instanceof Map || value instanceof Set ? [...value] : value,
+  );
+  if (screening?.json !== json) screening = { json, screen: compileScreen(now) };
+  return screening.screen;
+}
+
+const COUNTS = ['rejected', 'trimmed', 'over', 'filtered', 'redacted'] as const;
+
+function noCounts() {
+  return {
+    rejected: new Map<RejectReason, number>(),
+    trimmed: new Map<Limit, number>(),
+    over: new Map<Limit, number>(),
+    filtered: new Map<string, number>(),
+    redacted: new Map<string, number>(),
+  };
+}
+
+function add(to: Map<string, number>, counts: ReadonlyMap<string, number>): void {
+  for (const [name, count] of counts) to.set(name, (to.get(name) ?? 0) + count);
 }
 
 /** Only a buffer of its own can be transferred. */

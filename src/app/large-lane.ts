@@ -7,6 +7,7 @@ import { Worker } from 'node:worker_threads';
 import { Fault, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { IngestRequest } from '../receive/ingest.ts';
+import type { ScreenSettings } from './screening.ts';
 import type { LaneAnswer, LaneRequest, LaneResult, LaneSettings } from './large-lane-protocol.ts';
 
 const QUIET_MS_MAX = 10_000;
@@ -34,12 +35,15 @@ export class LargeLane {
    * handed to the thread with its buffers, since copying it would make everybody else wait.
    * @param weights of the shards that its rows are shared out to (OpenBlocks.route)
    * @param marking what its mark is made with; undefined: it gets none
+   * @param overflow as in LaneRequest
    * @throws Fault when the thread ended under the request; nothing was stored then.
    */
   take(
-    { signal, format, encoding, body }: Pick<IngestRequest, 'signal' | 'format' | 'encoding' | 'body'>,
+    { signal, format, encoding, tenant, body }: Omit<IngestRequest, 'source' | 'requestId' | 'isKept'>,
     weights: readonly number[],
     marking: LaneRequest['marking'],
+    screen: ScreenSettings,
+    overflow?: ReadonlySet<number>,
   ): Promise<LaneResult> {
     clearTimeout(this.#quiet);
     this.#worker ??= this.#start();
@@ -48,7 +52,8 @@ export class LargeLane {
     const pieces = (
       body.length === 1 ? body.map((piece) => piece.slice()) : body
     ) as Uint8Array<ArrayBuffer>[];
-    const request: LaneRequest = { id, signal, format, encoding, weights, marking, pieces };
+    const what = { id, signal, format, encoding, tenant, screen, overflow };
+    const request: LaneRequest = { ...what, weights, marking, pieces };
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
       worker.postMessage(

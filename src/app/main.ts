@@ -6,10 +6,12 @@ import { Command, CommanderError } from 'commander';
 import { ConfigurationError, messageOf } from '../base/errors.ts';
 import { loadSettings } from '../config/load.ts';
 import { printSettings } from '../config/print.ts';
+import { DEFAULT_TENANT } from '../model/tenant.ts';
 import { addDeadLetters } from './deadletters-command.ts';
 import type { MigrateFlags } from './migrate.ts';
 import { printTable } from './print.ts';
 import type { Role } from './roles.ts';
+import { addTokens } from './tokens-command.ts';
 
 interface JsonOption {
   readonly json?: boolean;
@@ -58,13 +60,23 @@ function program(exit: (code: number) => void): Command {
       });
   }
   addDeadLetters(sluice.command('deadletters').description('what could not be stored'), exit);
+  addTokens(sluice.command('tokens').description('what clients show to prove who they are'));
   const config = sluice.command('config').description('the settings');
   config
     .command('check')
     .description('proves the settings and starts nothing')
     .option('--json', 'as JSON')
-    .action((options: JsonOption) => {
-      const { warnings } = loadSettings();
+    .option('--request <file>', 'also tries limits and rules on a captured request, protobuf or JSON')
+    .option('--signal <signal>', 'of that request')
+    .option('--tenant <name>', 'whose request it is', DEFAULT_TENANT)
+    .action(async (options: JsonOption & { request?: string; signal?: string; tenant: string }) => {
+      const { settings, warnings } = loadSettings();
+      const { request } = options;
+      if (request !== undefined) {
+        const { checkRequest } = await import('./config-check.ts');
+        exit(await checkRequest(settings, { ...options, request, json: options.json === true }));
+        return;
+      }
       if (options.json) console.log(JSON.stringify({ ok: true, warnings }));
       else console.log([...warnings, 'the settings are fine'].join('\n'));
     });
@@ -130,6 +142,13 @@ async function main(): Promise<number> {
     return error instanceof ConfigurationError ? 2 : 1;
   }
 }
+
+// Our own mistakes end the program, as without this; but Node would print all that hangs on an error, and on
+// those of Redis' client hangs the command that failed, with its password.
+process.on('uncaughtException', (error) => {
+  console.error(error instanceof Error ? error.stack : String(error));
+  process.exit(1);
+});
 
 process.exitCode = await main();
 // Whatever still holds the event loop (a socket that is closing) must not keep a finished program alive.

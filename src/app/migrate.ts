@@ -8,7 +8,7 @@ import type { Settings } from '../config/settings.ts';
 import { adoptTables } from '../migrate/adopt.ts';
 import { fromSettings } from '../migrate/context.ts';
 import { driftOf } from '../migrate/difference.ts';
-import { GRANT_ROLES, grantStatements } from '../migrate/grants.ts';
+import { GRANT_ROLES, grantStatements, tenantStatements } from '../migrate/grants.ts';
 import { type FoundHosts, hostsOf } from '../migrate/hosts.ts';
 import { LockUnavailable, withLock } from '../migrate/lock.ts';
 import { repairHosts } from '../migrate/repair.ts';
@@ -134,6 +134,7 @@ export async function runMigrate(step: MigrateStep, version: string, flags: Migr
   const { settings } = loadSettings();
   const logger = createLogger(settings.log.level, settings.log.format);
   const json = flags.json === true;
+  const tenants = settings.tenants.list.map(({ name }) => name);
   const looking = (body: (context: MigrateContext) => Promise<number>) =>
     withMigrations(settings, version, logger, body);
   const changing = (body: (context: MigrateContext) => Promise<number>) =>
@@ -158,7 +159,7 @@ export async function runMigrate(step: MigrateStep, version: string, flags: Migr
     case 'repair':
       return (flags.dryRun === true ? looking : changing)((context) => repair(context, flags));
     case 'grants':
-      return looking((context) => grants(context, json));
+      return looking((context) => grants(context, tenants, json));
     case 'adopt':
       return (flags.dryRun === true ? looking : changing)((context) => adopt(context, flags));
   }
@@ -209,16 +210,26 @@ async function adopt(
   return failed ? EXIT_FAILED : 0;
 }
 
-/** For every role, with a user's name to be replaced by one's own. @throws Fault where no host answers */
-async function grants(context: MigrateContext, json: boolean): Promise<number> {
+/**
+ * For every role, with a user's name to be replaced by one's own, and for the readers of each tenant where
+ * the tables tell tenants apart. @throws Fault where no host answers
+ */
+async function grants(
+  context: MigrateContext,
+  tenants: readonly string[],
+  json: boolean,
+): Promise<number> {
   const { views } = await survey(context);
   const [view] = views;
   if (view === undefined) throw new Fault('migrate_no_host', 'here', 'no host answers: its version decides');
-  const { database, layout } = context;
-  const roles = GRANT_ROLES.map((role) => ({
+  const { database, layout, tenantColumn } = context;
+  const place = { ...layout, database, server: view.info, tenantColumn };
+  const roles: { role: string; statements: readonly string[] }[] = GRANT_ROLES.map((role) => ({
     role,
-    statements: grantStatements({ ...layout, database, server: view.info }, role, `sluice_${role}`),
+    statements: grantStatements(place, role, `sluice_${role}`),
   }));
+  const statements = tenantStatements(place, tenants);
+  if (statements.length > 0) roles.push({ role: 'readers of one tenant', statements });
   return show(roles, json, each(printGrants));
 }
 

@@ -16,14 +16,20 @@ const SLACK_MS = 60_000;
 
 export class Placements {
   readonly #store: BatchStore;
-  readonly #rememberedMs: number;
+  /** The longest that a request was remembered for since the start. */
+  #rememberedMs = 0;
   #generation = 0;
   #shards = 1;
   #past: readonly (PastRouting & { readonly goneAtMs: number })[] = [];
 
   constructor(store: BatchStore, resend: Settings['resend']) {
     this.#store = store;
-    this.#rememberedMs = 1_000 * longestSeconds(resend) + SLACK_MS;
+    this.update(resend);
+  }
+
+  /** Other settings. */
+  update(resend: Settings['resend']): void {
+    this.#rememberedMs = Math.max(this.#rememberedMs, 1_000 * longestSeconds(resend) + SLACK_MS);
   }
 
   /**

@@ -3,7 +3,7 @@
  * already, what is needed to make it anew, and where its rows lay when it came first. What Redis knows is
  * found out by the append itself (queue/lua/append.lua).
  */
-import { RequestMarks } from '../admit/request-mark.ts';
+import { RequestMarks, senderOf } from '../admit/request-mark.ts';
 import { type Recalled, Resends, memoryPressure } from '../admit/resends.ts';
 import { tickMs } from '../base/clock.ts';
 import { assert } from '../base/errors.ts';
@@ -61,11 +61,11 @@ export class Recognition {
   }
 
   /** 16 bytes. @param bytes the request as protobuf */
-  mark({ signal, source }: EncodedRequest, bytes: Uint8Array): Uint8Array {
+  mark({ signal, tenant, source }: EncodedRequest, bytes: Uint8Array): Uint8Array {
     const { key } = this;
     if (this.#marks?.key !== key) this.#marks = { key, of: new RequestMarks(key) };
     const startedMs = tickMs();
-    const mark = this.#marks.of.mark(signal, source, bytes);
+    const mark = this.#marks.of.mark(signal, senderOf(tenant, source), bytes);
     this.#seconds += (tickMs() - startedMs) / 1000;
     return mark;
   }

@@ -5,11 +5,15 @@
 import { sleep } from '../base/clock.ts';
 import { Fault } from '../base/errors.ts';
 import { createLogger, type Logger } from '../base/log.ts';
+import { openTls } from '../base/tls.ts';
+import { createClickHouse } from '../clickhouse/client.ts';
+import type { LiveSettings } from '../config/live.ts';
 import { type Loaded, loadSettings } from '../config/load.ts';
 import { showAddress } from '../config/kinds.ts';
 import type { Settings } from '../config/settings.ts';
 import { type Instruments, createInstruments } from '../metrics/instruments.ts';
 import type { BatchTrace } from '../model/batch.ts';
+import { TABLES } from '../model/signal.ts';
 import { listenAdmin } from '../operate/admin.ts';
 import type { Check } from '../operate/checks.ts';
 import { BatchStore } from '../queue/batch-store.ts';
@@ -18,15 +22,18 @@ import { keyPrefix } from '../queue/keys.ts';
 import { ResendWindow } from '../queue/resend-window.ts';
 import { type Routing, RoutingStore } from '../queue/routing.ts';
 import { connectRedis } from '../redis/connection.ts';
+import { Strain } from '../write/strain.ts';
 import { Books } from './books.ts';
 import { DriftWatch } from './drift.ts';
 import { createEyes } from './eyes.ts';
 import { type Gateway, startGateway } from './gateway.ts';
 import { Lifecycle, untilSignalled } from './lifecycle.ts';
+import { startLive } from './live.ts';
 import { Notice } from './notice.ts';
+import { Pressure } from './pressure.ts';
 import { awaitRedis, queueBytesMax } from './redis.ts';
 import { Placements } from './placements.ts';
-import { RoleRouting } from './routing.ts';
+import { RoleRouting, localTable } from './routing.ts';
 import { PerShard } from './shards.ts';
 import { applyMigrations, startEmbedded } from './up.ts';
 import { startWriter } from './writer.ts';
@@ -38,7 +45,10 @@ const RETRY_MS = 200;
 
 /** What every part of a role is built with. */
 export interface RoleContext {
+  /** As at the start. */
   readonly settings: Settings;
+  /** As they are now. */
+  readonly live: LiveSettings;
   readonly instruments: Instruments;
   readonly logger: Logger;
   readonly lifecycle: Lifecycle;
@@ -49,6 +59,7 @@ interface Parts {
   readonly store: BatchStore;
   readonly routing: RoleRouting;
   readonly books: Books;
+  readonly pressure: Pressure;
   readonly placements: Placements;
   readonly notice: Notice;
   started: boolean;
@@ -88,24 +99,28 @@ async function startRole(
   const settings = role === 'up' ? await startEmbedded(loaded, lifecycle, logger) : loaded.settings;
   if (role === 'up') await applyMigrations(loaded, settings, version, logger);
   if (lifecycle.stopping) return;
-  const context: RoleContext = { settings, instruments, logger, lifecycle };
+  const live = startLive(loaded, { settings, instruments, logger, lifecycle });
+  const context: RoleContext = { settings, live, instruments, logger, lifecycle };
 
   const parts = createParts(role, context);
-  const { store, books, routing } = parts;
+  const { store, books, pressure, routing } = parts;
   const adminPort = await startAdmin(context, parts);
 
   const facts = await awaitRedis(store, settings.redis, logger, () => lifecycle.stopping);
   if (facts === undefined) return;
   await routing.first();
   // Each shard lies on one master of a cluster, and the first that is full stops its shard.
-  routing.onChange(({ shards }) => {
-    const homes = shards.map((_, shard) => {
+  const bound = () => {
+    const homes = (routing.current?.shards ?? []).map((_, shard) => {
       const home = store.redis.homeOf(keyPrefix(shard));
       return home && showAddress(home);
     });
-    books.bytesMax = queueBytesMax(settings.queue.bytesMax, facts, homes);
-  });
+    books.bytesMax = queueBytesMax(live.current.queue.bytesMax, facts, homes);
+  };
+  routing.onChange(bound);
+  live.onChange(bound);
   if (lifecycle.stopping) return;
+  pressure.start();
   const jobs = openJobQueues(context);
   if (role !== 'gateway') startWriter(context, { store, jobs, routing });
   if (role !== 'writer') {
@@ -116,7 +131,8 @@ async function startRole(
     };
     const window = await startResendWindow(context, store);
     const { placements } = parts;
-    parts.gateway = await startGateway(context, { store, books, jobs, routing, placements, window, ready });
+    const shared = { store, pressure, jobs, routing, placements, window, ready };
+    parts.gateway = await startGateway(context, shared);
     // Last, so that it comes first when all is stopped.
     lifecycle.add('notice', (msMax) => notice.given(msMax / 2));
   }
@@ -129,7 +145,7 @@ async function startRole(
 
 /** Nothing of it is connected yet. */
 function createParts(role: Role, context: RoleContext): Parts {
-  const { settings, instruments, logger, lifecycle } = context;
+  const { settings, live, instruments, logger, lifecycle } = context;
   const store = new BatchStore({ ...settings, instruments, logger });
   lifecycle.add('Redis', async () => store.close());
   const { look, publishes } = createEyes(role, context);
@@ -153,7 +169,29 @@ function createParts(role: Role, context: RoleContext): Parts {
   if (role === 'gateway') routing.onChange(({ shards }) => instruments.topologyShards.set(shards.length));
   const books = new Books(store, () => routing.current?.shards.length ?? 0, instruments, logger);
   lifecycle.add('books', async () => books.close());
-  return { store, routing, books, placements, notice: new Notice(), started: false, gateway: undefined };
+  const strain = role === 'gateway' ? undefined : startStrain(context, routing);
+  const asked = { settings: () => live.current, ...(strain && { strain }) };
+  const pressure = new Pressure({ store, books, role, instruments, logger, ...asked });
+  lifecycle.add('pressure', () => pressure.stop());
+  const notice = new Notice();
+  return { store, routing, books, pressure, placements, notice, started: false, gateway: undefined };
+}
+
+/** Writers ask ClickHouse what it runs short of, from now on. */
+function startStrain(context: RoleContext, routing: RoleRouting): Strain {
+  const { settings, live, logger, lifecycle } = context;
+  const { clickhouse } = settings;
+  const strain = new Strain({
+    topology: () => routing.topology,
+    connect: (url, connectionsMax) => createClickHouse(url, clickhouse, logger, connectionsMax),
+    database: clickhouse.database,
+    tables: TABLES.map((table) => localTable(table, clickhouse.cluster)),
+    bounds: () => live.current.pressure,
+    logger,
+  });
+  lifecycle.add('strain', () => strain.stop());
+  strain.start();
+  return strain;
 }
 
 async function startResendWindow(
@@ -189,10 +227,25 @@ function openJobQueues({ settings, logger, lifecycle }: RoleContext): PerShard<J
 }
 
 async function startAdmin(context: RoleContext, parts: Parts): Promise<number> {
-  const { settings, instruments, logger, lifecycle } = context;
+  const { settings, live, instruments, logger, lifecycle } = context;
   const started = () => String(parts.started);
+  const tls = openTls({
+    port: 'admin',
+    env: 'SLUICE_ADMIN_TLS',
+    settings: settings.admin.tls,
+    logger,
+    onCertificate: (notAfter) => instruments.certificateExpiry.set({ port: 'admin' }, notAfter),
+  });
+  lifecycle.add('admin certificates', async () => tls?.close());
   const admin = await listenAdmin({
     addr: settings.admin.addr,
+    tls,
+    tokens: () => live.current.admin.tokens,
+    reload: async () => live.reload(),
+    status: () => {
+      return { started: parts.started, draining: lifecycle.stopping, pressure: parts.pressure.status() };
+    },
+    series: () => parts.gateway?.series() ?? {},
     instruments,
     logger,
     // A process that can answer this is alive; what is wrong with its neighbours is for /ready to say.
@@ -204,6 +257,7 @@ async function startAdmin(context: RoleContext, parts: Parts): Promise<number> {
     refresh: async () => {
       parts.gateway?.refresh();
       await parts.books.refresh();
+      parts.pressure.refresh();
     },
   });
   lifecycle.add('admin port', () => admin.close());
@@ -217,7 +271,8 @@ async function traceOf({ store, routing }: Parts, id: string): Promise<BatchTrac
   return traces.find((trace) => trace !== undefined);
 }
 
-function checkReady({ lifecycle }: RoleContext, { store, routing, books }: Parts): Check[] {
+function checkReady({ lifecycle }: RoleContext, { store, routing, books, pressure }: Parts): Check[] {
+  const { alone } = pressure;
   const draining = lifecycle.stopping;
   const connected = store.redis.ready;
   const full = books.queueBytes >= books.bytesMax;
@@ -226,6 +281,7 @@ function checkReady({ lifecycle }: RoleContext, { store, routing, books }: Parts
     { name: 'redis', ok: connected, figure: connected ? 'connected' : 'away', limit: 'connected' },
     routing.check(),
     { name: 'queue_bytes', ok: !full, figure: String(books.queueBytes), limit: String(books.bytesMax) },
+    { name: 'pressure', ok: alone === undefined, figure: alone ?? 'none', limit: 'none' },
   ];
 }
 

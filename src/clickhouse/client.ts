@@ -2,6 +2,8 @@
  * Connections to ClickHouse servers: @clickhouse/client over HTTP with keep-alive.
  * In: URLs and SQL. Out: rows, and what a server is and knows. Every error leaves as a Fault (codes.ts).
  */
+import { readFileSync } from 'node:fs';
+import { Agent } from 'node:https';
 import {
   type ClickHouseClient,
   ClickHouseLogLevel,
@@ -12,11 +14,20 @@ import {
   type WarnLogParams,
   createClient,
 } from '@clickhouse/client';
-import { ConfigurationError, Fault } from '../base/errors.ts';
+import { ConfigurationError, Fault, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { hidePassword } from '../config/kinds.ts';
 import type { Settings } from '../config/settings.ts';
 import { classify } from './codes.ts';
+
+/** How a server is entered, beside its URL: bounds in time, and files of TLS for URLs with https. */
+export interface ClickHouseAccess
+  extends Pick<Settings['clickhouse'], 'insertTimeoutMs' | 'queryTimeoutMs'> {
+  /** PEM files; empty: the system's authorities, no certificate of our own. */
+  readonly tlsCaFile?: string;
+  readonly tlsCertFile?: string;
+  readonly tlsKeyFile?: string;
+}
 
 /** One server. The client is for `write`, which streams bodies; all others use `query` and `command`. */
 export interface ClickHouse {
@@ -44,23 +55,25 @@ const WHOLE_ANSWER = { wait_end_of_query: 1 } as const;
 /**
  * A client for the server at `url`; connects at the first call.
  * @param url `http(s)://user:password@host:port`, user and password percent-encoded; a path is kept
- * @throws ConfigurationError when the URL can't be used
+ * @throws ConfigurationError when the URL or a file of TLS can't be used
  */
 export function createClickHouse(
   url: string,
-  timeouts: Pick<Settings['clickhouse'], 'insertTimeoutMs' | 'queryTimeoutMs'>,
+  access: ClickHouseAccess,
   logger: Logger,
   connectionsMax = CONNECTIONS_MAX,
 ): ClickHouse {
   const { origin, host, pathname, username, password } = parseClickHouseUrl(url);
+  const http_agent = origin.startsWith('https:') ? agentOf(access, connectionsMax) : undefined;
   const client = createClient({
+    ...(http_agent === undefined ? {} : { http_agent }),
     url: origin,
     pathname,
     username,
     password,
     application: 'sluice',
     max_open_connections: connectionsMax,
-    request_timeout: Math.max(timeouts.insertTimeoutMs, timeouts.queryTimeoutMs) + SOCKET_GRACE_MS,
+    request_timeout: Math.max(access.insertTimeoutMs, access.queryTimeoutMs) + SOCKET_GRACE_MS,
     // Bodies are compressed already, answers are small.
     compression: { request: false, response: false },
     keep_alive: { enabled: true, idle_socket_ttl: IDLE_SOCKET_MS, eagerly_destroy_stale_sockets: true },
@@ -69,7 +82,37 @@ export function createClickHouse(
       level: logger.isLevelEnabled('debug') ? ClickHouseLogLevel.WARN : ClickHouseLogLevel.OFF,
     },
   });
-  return { client, host, queryTimeoutMs: timeouts.queryTimeoutMs };
+  return { client, host, queryTimeoutMs: access.queryTimeoutMs };
+}
+
+/**
+ * Read anew for each client; undefined leaves everything to the system. An agent of ours, since the client's
+ * own option for a certificate means that nobody has a password.
+ */
+function agentOf(access: ClickHouseAccess, maxSockets: number): Agent | undefined {
+  const { tlsCaFile = '', tlsCertFile = '', tlsKeyFile = '' } = access;
+  if ((tlsCertFile === '') !== (tlsKeyFile === '')) {
+    throw new ConfigurationError(
+      'SLUICE_CLICKHOUSE_TLS_CERT_FILE and SLUICE_CLICKHOUSE_TLS_KEY_FILE belong together: one is empty',
+    );
+  }
+  if (tlsCaFile === '' && tlsCertFile === '') return undefined;
+  return new Agent({
+    keepAlive: true,
+    maxSockets,
+    ...(tlsCaFile === '' ? {} : { ca: read('TLS_CA_FILE', tlsCaFile) }),
+    ...(tlsCertFile === '' ? {} : { cert: read('TLS_CERT_FILE', tlsCertFile) }),
+    ...(tlsKeyFile === '' ? {} : { key: read('TLS_KEY_FILE', tlsKeyFile) }),
+  });
+}
+
+function read(setting: string, file: string): Buffer {
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    const why = messageOf(error);
+    throw new ConfigurationError(`SLUICE_CLICKHOUSE_${setting} is ${file}, which can't be read: ${why}`);
+  }
 }
 
 export interface ParsedUrl {

@@ -7,4 +7,6 @@ export interface Kind<T> {
   readonly wanted: string;
   /** The value as one would write it in a setting. */
   readonly show: (value: T) => string;
+  /** Whether values may hold a secret: one that is refused is not repeated then. */
+  readonly holdsSecret?: true;
 }

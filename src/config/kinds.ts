@@ -112,6 +112,7 @@ export const secret: Kind<string> = {
   schema: z.preprocess(text, z.string()),
   wanted: 'a text',
   show: (value) => (value === '' ? '' : '***'),
+  holdsSecret: true,
 };
 
 /** `name=seconds`, separated by commas, or a mapping in the file. */
@@ -172,9 +173,15 @@ function isUrlOf(protocols: readonly string[], value: string): boolean {
   return url !== null && protocols.includes(url.protocol) && url.hostname !== '';
 }
 
-/** URLs may carry passwords: they are shown without. Takes any text with any number of URLs inside. */
+/**
+ * URLs may carry passwords, before the host or as parameters: they are shown without. Takes any text with any
+ * number of URLs inside. A password that isn't encoded may have any character, so what is hidden reaches to
+ * the last @ before the next URL.
+ */
 export function hidePassword(text: string): string {
-  return text.replace(/(:\/\/[^:@/\s]*):[^@/\s]*@/g, '$1:***@');
+  return text
+    .replace(/(:\/\/[^:@/?\s]*):(?:(?!:\/\/)\S)*@/g, '$1:***@')
+    .replace(/(:\/\/[^?\s]*)\?(?:(?!,\w+:\/\/)[^\s"])+/g, '$1?***');
 }
 
 export const clickhouseUrls: Kind<string[]> = {
@@ -184,6 +191,7 @@ export const clickhouseUrls: Kind<string[]> = {
   ),
   wanted: 'http(s)://user:password@host:port, several separated by commas',
   show: (value) => value.map(hidePassword).join(','),
+  holdsSecret: true,
 };
 
 /** `host:port=URL`, separated by commas, or a mapping in the file. */
@@ -201,6 +209,7 @@ export const addresses: Kind<ReadonlyMap<string, string>> = {
     'host:port=http(s)://host:port, several separated by commas, with host and port as in system.clusters, ' +
     'for example chi-0-0:9000=http://127.0.0.1:8123,chi-0-1:9000=http://127.0.0.1:8124',
   show: (value) => [...value].map(([from, to]) => `${from}=${hidePassword(to)}`).join(','),
+  holdsSecret: true,
 };
 
 function pairsOf(text: string): Record<string, string> {
@@ -218,4 +227,5 @@ export const redisUrl: Kind<string> = {
     'redis://, redis+sentinel://h1:26379,h2:26379/name or redis+cluster://h1:6379,h2:6379; ' +
     'with TLS rediss://, rediss+sentinel:// or rediss+cluster://',
   show: hidePassword,
+  holdsSecret: true,
 };

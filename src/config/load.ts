@@ -1,16 +1,16 @@
 /**
- * Settings from the environment, then the YAML file in SLUICE_CONFIG, then defaults. A wrong value or an
- * unknown key of the file stops the start with a ConfigurationError that names it and says what is wanted.
+ * Settings from the environment, then the YAML file in SLUICE_CONFIG, then defaults. Instead of a value the
+ * environment may name a file that holds it. A wrong value or an unknown key of the file stops the start with
+ * a ConfigurationError that names it and says what is wanted.
  */
-import { readFileSync } from 'node:fs';
 import { closest, distance } from 'fastest-levenshtein';
-import { parse } from 'yaml';
-import { ConfigurationError, messageOf } from '../base/errors.ts';
+import { ConfigurationError } from '../base/errors.ts';
 import { DEFINITIONS, type Definition } from './definitions.ts';
-import { hidePassword } from './kinds.ts';
+import { type ReadText, type Texts, readSecret, readText, readYaml } from './files.ts';
 import type { Settings } from './settings.ts';
+import { checkTogether } from './together.ts';
 
-export type Origin = 'default' | 'file' | 'environment';
+export type Origin = 'default' | 'file' | 'secret file' | 'environment';
 
 export interface Setting {
   readonly definition: Definition;
@@ -24,20 +24,40 @@ export interface Loaded {
   readonly list: readonly Setting[];
   /** Names in the environment that look like settings and are none. */
   readonly warnings: readonly string[];
+  /** Of the files that were read. */
+  readonly texts: Texts;
 }
 
-type Environment = Readonly<Record<string, string | undefined>>;
+export type Environment = Readonly<Record<string, string | undefined>>;
 /** Read by others than this list: the file's own name, and what tests and tools hand to child processes. */
 const OTHER_ENV = new Set(['SLUICE_CONFIG']);
+/** Behind the name of a setting: the variable that names a file with its value. */
+const FILE_SUFFIX = '_FILE';
+/** Of a value that is refused. */
+const SHOWN_LENGTH_MAX = 200;
 
-export function loadSettings(environment: Environment = process.env): Loaded {
+/** @throws ConfigurationError */
+export function loadSettings(environment: Environment = process.env, from: ReadText = readText): Loaded {
+  const texts = new Map<string, string>();
+  const readFile = (name: string) => {
+    const text = from(name);
+    texts.set(name, text);
+    return text;
+  };
   const path = environment.SLUICE_CONFIG;
-  const file = path ? readFile(path) : new Map<string, unknown>();
-  const list = DEFINITIONS.map((definition) => settle(definition, environment, file, path ?? ''));
-  const settings = {};
-  for (const { definition, value } of list) assign(settings, definition.key, value);
-  checkTogether(settings as Settings);
-  return { settings: settings as Settings, list, warnings: unknownEnvironment(environment) };
+  const file = path ? readLeaves(path, readFile) : new Map<string, unknown>();
+  const list = DEFINITIONS.map((definition) => {
+    return settle(definition, environment, file, path ?? '', readFile);
+  });
+  const settings = assemble(list.map(({ definition, value }) => [definition.key, value]));
+  checkTogether(settings);
+  return { settings, list, warnings: unknownEnvironment(environment), texts };
+}
+
+/** The files that the environment names, whether they are there or not. */
+export function namedFiles(environment: Environment): string[] {
+  const names = ['SLUICE_CONFIG', ...DEFINITIONS.map(({ env }) => env + FILE_SUFFIX)];
+  return names.flatMap((name) => environment[name] || []);
 }
 
 function settle(
@@ -45,10 +65,25 @@ function settle(
   environment: Environment,
   file: ReadonlyMap<string, unknown>,
   path: string,
+  readFile: ReadText,
 ): Setting {
-  const fromEnvironment = environment[definition.env];
-  if (fromEnvironment !== undefined && fromEnvironment !== '') {
-    return { definition, value: read(definition, fromEnvironment, definition.env), origin: 'environment' };
+  const { env } = definition;
+  const fileName = env + FILE_SUFFIX;
+  // An empty variable counts as not set.
+  const [direct, secretPath] = [environment[env] || undefined, environment[fileName] || undefined];
+  if (direct !== undefined && secretPath !== undefined) {
+    throw new ConfigurationError(`${env} and ${fileName} are both given; wanted: one of them`);
+  }
+  if (direct !== undefined) {
+    return { definition, value: read(definition, direct, env), origin: 'environment' };
+  }
+  if (secretPath !== undefined) {
+    const text = readSecret(fileName, secretPath, readFile);
+    return {
+      definition,
+      value: read(definition, text, `${fileName} (${secretPath})`),
+      origin: 'secret file',
+    };
   }
   if (file.has(definition.key)) {
     const value = read(definition, file.get(definition.key), `${definition.key} in ${path}`);
@@ -60,20 +95,28 @@ function settle(
 function read(definition: Definition, value: unknown, where: string): unknown {
   const result = definition.kind.schema.safeParse(value);
   if (result.success) return result.data;
-  const { wanted } = definition.kind;
+  const { wanted, holdsSecret } = definition.kind;
   const example = definition.default === '' ? '' : `, for example ${definition.default}`;
-  const shown = hidePassword(JSON.stringify(value));
-  throw new ConfigurationError(`${where}: the value ${shown} can't be used; wanted: ${wanted}${example}`);
+  const shown = holdsSecret ? '(not shown: it may hold a secret)' : abridged(JSON.stringify(value));
+  const place = placeOf(result.error.issues[0]?.path ?? []);
+  throw new ConfigurationError(
+    `${where}: the value ${shown} can't be used${place}; wanted: ${wanted}${example}`,
+  );
+}
+
+function abridged(text: string): string {
+  return text.length <= SHOWN_LENGTH_MAX ? text : `${text.slice(0, SHOWN_LENGTH_MAX)}…`;
+}
+
+/** Where in a list the trouble is: ` at [2].weight`. Names of fields and numbers only, no values. */
+function placeOf(path: readonly PropertyKey[]): string {
+  if (typeof path[0] !== 'number') return '';
+  return ` at ${path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${String(step)}`)).join('')}`;
 }
 
 /** The file's leaves as dotted keys. */
-function readFile(path: string): Map<string, unknown> {
-  let tree: unknown;
-  try {
-    tree = parse(readFileSync(path, 'utf8'));
-  } catch (error) {
-    throw new ConfigurationError(`SLUICE_CONFIG: ${path} can't be read: ${messageOf(error)}`);
-  }
+function readLeaves(path: string, readFile: ReadText): Map<string, unknown> {
+  const tree = readYaml(path, readFile);
   const leaves = new Map<string, unknown>();
   if (tree === null || tree === undefined) return leaves;
   collect(tree, '', leaves, path);
@@ -83,9 +126,8 @@ function readFile(path: string): Map<string, unknown> {
 function collect(node: unknown, prefix: string, leaves: Map<string, unknown>, path: string): void {
   if (typeof node !== 'object' || node === null || Array.isArray(node)) {
     const what = prefix === '' ? 'the file' : prefix;
-    throw new ConfigurationError(
-      `${path}: ${what} must be a mapping of keys, but is ${JSON.stringify(node)}`,
-    );
+    const is = Array.isArray(node) ? 'a list' : `a single value`;
+    throw new ConfigurationError(`${path}: ${what} must be a mapping of keys, but is ${is}`);
   }
   for (const [name, value] of Object.entries(node)) {
     const key = prefix === '' ? name : `${prefix}.${name}`;
@@ -103,7 +145,7 @@ function collect(node: unknown, prefix: string, leaves: Map<string, unknown>, pa
 }
 
 function unknownEnvironment(environment: Environment): string[] {
-  const known = DEFINITIONS.map((definition) => definition.env);
+  const known = DEFINITIONS.flatMap(({ env }) => [env, env + FILE_SUFFIX]);
   return Object.keys(environment)
     .filter((name) => name.startsWith('SLUICE_') && !known.includes(name) && !OTHER_ENV.has(name))
     .map((name) => `${name} is no setting of this version${didYouMean(name, known)}`);
@@ -112,6 +154,13 @@ function unknownEnvironment(environment: Environment): string[] {
 function didYouMean(wrong: string, known: readonly string[]): string {
   const best = closest(wrong, known);
   return distance(wrong, best) <= Math.max(3, wrong.length / 3) ? `; did you mean ${best}?` : '';
+}
+
+/** Settings from dotted keys and their values. */
+export function assemble(values: readonly (readonly [string, unknown])[]): Settings {
+  const settings = {};
+  for (const [key, value] of values) assign(settings, key, value);
+  return settings as Settings;
 }
 
 function assign(target: object, key: string, value: unknown): void {
@@ -123,25 +172,4 @@ function assign(target: object, key: string, value: unknown): void {
     node = node[part] as Record<string, unknown>;
   }
   node[leaf] = value;
-}
-
-/** What stands before each gRPC message. */
-const GRPC_PREFIX_BYTES = 5;
-
-/** Rules between settings. */
-function checkTogether(settings: Settings): void {
-  const { receive, write } = settings;
-  if (receive.bytesInFlightMax < receive.requestBytesMax + GRPC_PREFIX_BYTES) {
-    throw new ConfigurationError(
-      `SLUICE_RECEIVE_BYTES_IN_FLIGHT_MAX: ${receive.bytesInFlightMax} is below SLUICE_REQUEST_BYTES_MAX ` +
-        `(${receive.requestBytesMax}), so the largest request could never be taken; ` +
-        `wanted: at least ${GRPC_PREFIX_BYTES} bytes more`,
-    );
-  }
-  if (write.retryMsMin > write.retryMsMax) {
-    throw new ConfigurationError(
-      `SLUICE_WRITE_RETRY_MS_MIN: ${write.retryMsMin} is above ` +
-        `SLUICE_WRITE_RETRY_MS_MAX (${write.retryMsMax})`,
-    );
-  }
 }

@@ -50,6 +50,8 @@ export const tenantsKind: Kind<readonly TenantSettings[]> = {
   schema: z.preprocess(parsed, z.array(tenant)) as z.ZodType<readonly TenantSettings[]>,
   wanted: 'a list of tenants, in the environment as JSON; tokens are sha256:… (tenants.md)',
   show: (value) => value.map(({ name }) => name).join(','),
+  // Somebody may have put tokens where their hashes belong.
+  holdsSecret: true,
 };
 
 export const tokenHashesKind: Kind<readonly string[]> = {
@@ -59,4 +61,5 @@ export const tokenHashesKind: Kind<readonly string[]> = {
   ),
   wanted: 'hashes sha256:… separated by commas, as `sluice tokens hash` prints them',
   show: (value) => value.map(() => '***').join(','),
+  holdsSecret: true,
 };

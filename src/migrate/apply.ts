@@ -11,6 +11,7 @@ import { command } from '../clickhouse/client.ts';
 import type { MigrateContext } from './context.ts';
 import { createLedger, readHostLedger, recordMigration } from './ledger.ts';
 import type { Migration } from './migration.ts';
+import { applyOptional } from './optional.ts';
 import { type ClusterPlan, planCluster } from './plan.ts';
 import { type ReconcileChange, type ReconcilePlan, planReconcile } from './reconcile.ts';
 import type { HostReport } from './reports.ts';
@@ -55,10 +56,11 @@ export async function migrateApply(
   await recordMissingRows(plan, found.views, context, applied);
   const prepared = work.length > 0 ? await prepare(found.views, context) : found.views;
   await runAll(work, prepared, context, options, applied);
+  const switchedOn = await applyOptional(found, context, options.progress);
   const changed = await reconcileAll(found, context);
   return found.views.map(({ name }) => ({
     host: name,
-    applied: applied.get(name) ?? [],
+    applied: [...(applied.get(name) ?? []), ...switchedOn],
     ttlChanged: (changed.get(name) ?? []).filter(({ what }) => what === 'ttl'),
     settingsChanged: (changed.get(name) ?? []).filter(({ what }) => what === 'setting'),
   }));

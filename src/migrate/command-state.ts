@@ -5,7 +5,11 @@
  */
 import type { AlterCommand } from './alter.ts';
 import type { ColumnDdl, TableBody } from './ddl.ts';
+import { canonicalQuery } from './expression.ts';
 import { spell, tokenize } from './lexer.ts';
+
+/** Of a view also what it selects. */
+export type RealBody = TableBody & { readonly select: string };
 
 export interface Combined {
   readonly state: 'missing' | 'done' | 'unknown';
@@ -36,7 +40,7 @@ type TypeName = (type: string) => Promise<string>;
 export async function stateAmong(
   command: AlterCommand,
   later: readonly AlterCommand[],
-  table: TableBody | undefined,
+  table: RealBody | undefined,
   typeName: TypeName,
 ): Promise<Combined> {
   const state = await commandState(command, table, typeName);
@@ -55,7 +59,7 @@ export async function stateAmong(
 
 async function commandState(
   command: AlterCommand,
-  table: TableBody | undefined,
+  table: RealBody | undefined,
   typeName: TypeName,
 ): Promise<Combined> {
   if (table === undefined) return unknown('the definition of the table is not understood');
@@ -118,6 +122,7 @@ async function commandState(
     case 'modify comment':
       return doneOrUnknown(table.comment === command.comment, 'the comment');
     case 'modify query':
+      return doneOrUnknown(canonicalQuery(table.select) === canonicalQuery(command.select), 'the query');
     case 'mutation':
     case 'other':
       return unknown('nothing tells whether it was run');

@@ -28,12 +28,13 @@ export interface MissingHost {
 }
 
 /** What the settings say of the tables and of the migrator, the same for whoever looks. */
-export function fromSettings({ clickhouse, migrations, retention }: Settings) {
+export function fromSettings({ clickhouse, migrations, retention, tenants }: Settings) {
   return {
     database: clickhouse.database,
     retention,
     outageHoursMax: clickhouse.outageHoursMax,
     storagePolicy: clickhouse.storagePolicy,
+    tenantColumn: tenants.column,
     migrationsDir: migrations.dir,
     waitMsMax: migrations.waitMsMax,
   } satisfies Partial<MigrateContext>;
@@ -51,6 +52,8 @@ export interface MigrateContext {
   readonly outageHoursMax: number;
   /** Empty leaves it to the server. */
   readonly storagePolicy: string;
+  /** Whether the tables shall have a column `Tenant` (sql/optional/tenant_column.sql). */
+  readonly tenantColumn: boolean;
   /** Settings' `migrations.dir`: the default means the program's own folder alone. */
   readonly migrationsDir: string;
   /** Bound of one statement, mutation, task of the DDL queue, or wait for the lock. */

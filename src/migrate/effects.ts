@@ -5,12 +5,11 @@
  */
 import { type ClickHouse, query } from '../clickhouse/client.ts';
 import type { AlterCommand } from './alter.ts';
-import { type Combined, combined, stateAmong } from './command-state.ts';
+import { type Combined, type RealBody, combined, stateAmong } from './command-state.ts';
 import {
   type CreateTable,
   type CreateView,
   type Ddl,
-  type TableBody,
   type TableName,
   parseDdl,
 } from './ddl.ts';
@@ -206,7 +205,7 @@ function commandsOn(table: RealName, sql: string): readonly AlterCommand[] {
   return ddl.kind === 'alter' && fullName(realName(ddl.name)) === fullName(table) ? ddl.commands : [];
 }
 
-function bodyIn(text: string): TableBody | undefined {
+function bodyIn(text: string): RealBody | undefined {
   const ddl = parseDdl(text);
   return ddl.kind === 'create table' || ddl.kind === 'create view' ? ddl : undefined;
 }

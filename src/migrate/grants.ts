@@ -3,6 +3,7 @@
  * what the program's own queries read and change: a test runs those as the users that are made here. Every
  * host of a cluster needs the same users.
  */
+import { literal } from '../clickhouse/quote.ts';
 import { TABLES } from '../model/signal.ts';
 import { LEDGER_TABLE } from './ledger.ts';
 import { type RenderContext, localName } from './placeholders.ts';
@@ -16,6 +17,8 @@ type Place = Pick<RenderContext, 'database' | 'cluster' | 'replicated' | 'onClus
 
 export interface GrantContext extends Place {
   readonly server: { readonly version: { readonly major: number; readonly minor: number } };
+  /** The tables have a column `Tenant`: there may be readers who see one tenant's rows. */
+  readonly tenantColumn?: boolean;
 }
 
 /** A user to be made. */
@@ -24,11 +27,16 @@ export interface GrantUser {
   readonly name: string;
   /** SHA-256 of the password, in hex. */
   readonly passwordSha256: string;
+  /** Of a reader who sees this tenant's rows alone. */
+  readonly tenant?: string;
 }
 
 /** Filled by a view of the spans: who inserts these needs rights on what the view reads and fills. */
 const TIME_RANGES = 'otel_traces_trace_id_ts';
 const VIEW_READS = ['TraceId', 'Timestamp'];
+const TENANT = 'Tenant';
+/** The policy by which everybody else sees all rows. */
+const EVERYBODY_ELSE = 'sluice_all_tenants';
 /** System tables that are looked at; others (settings, databases, tables, columns) are open to all. */
 const WATCHED = ['clusters', 'disks', 'macros', 'merge_tree_settings', 'parts', 'processes', 'replicas'];
 const KEEPER = ['zookeeper', 'zookeeper_connection'];
@@ -61,6 +69,39 @@ export function grantStatements(context: GrantContext, role: GrantRole, user: st
   return role === 'reader' ? [...grants, `ALTER USER ${quote(user)} SETTINGS ${readerSettings()}`] : grants;
 }
 
+/** Who reads one tenant's rows, unless the administrator calls the user otherwise. */
+export function tenantReader(tenant: string): string {
+  return `sluice_reader_${tenant}`;
+}
+
+/**
+ * What an administrator runs on every host for users that exist, so that each reads the rows of one tenant.
+ * A policy hides rows from those whom it names; whether others see any then depends on a setting of the
+ * server (users_without_row_policies_can_read_rows), so they have a policy of their own. It names the
+ * tenants' readers: all of this is run again with each further tenant. Rights come last, so nobody sees
+ * more meanwhile. Policies count on the local tables, also for who reads through a Distributed one, since
+ * the servers hand on who asks; those on the Distributed tables count nowhere today and cost nothing.
+ * @param tenants their names; those that are in no policy have no reader
+ */
+export function tenantStatements(context: GrantContext, tenants: readonly string[]): string[] {
+  if (context.tenantColumn !== true || tenants.length === 0) return [];
+  const users = tenants.map((tenant) => quote(tenantReader(tenant)));
+  const policy = (name: string, table: string, condition: string, to: string) =>
+    `CREATE ROW POLICY OR REPLACE ${name} ON ${table} FOR SELECT USING ${condition} TO ${to}`;
+  const tables = readTables(context);
+  const all = tables.map((table) =>
+    policy(EVERYBODY_ELSE, table, '1', `ALL EXCEPT ${users.join(', ')}`),
+  );
+  const own = tenants.flatMap((tenant, index) => {
+    const user = users[index] ?? '';
+    return [
+      ...tables.map((table) => policy(user, table, `${TENANT} = ${literal(tenant)}`, user)),
+      ...grantStatements(context, 'reader', tenantReader(tenant)),
+    ];
+  });
+  return [...all, ...own];
+}
+
 /** The same as a file for `/etc/clickhouse-server/users.d`, which also makes the users. */
 export function usersXml(context: GrantContext, users: readonly GrantUser[]): string {
   const profile = Object.entries(READER_SETTINGS).map(([name, value]) => `<${name}>${value}</${name}>`);
@@ -82,9 +123,10 @@ ${users.map((user) => userXml(context, user)).join('\n')}
 function writerGrants(context: GrantContext): string[] {
   const local = (table: string) => tableOf(context, localName(table, context));
   const keeper = context.cluster === undefined ? [] : KEEPER;
+  const viewReads = context.tenantColumn === true ? [...VIEW_READS, TENANT] : VIEW_READS;
   return [
     ...[...TABLES, TIME_RANGES].map((table) => `GRANT INSERT ON ${local(table)}`),
-    `GRANT SELECT(${VIEW_READS.join(', ')}) ON ${local('otel_traces')}`,
+    `GRANT SELECT(${viewReads.join(', ')}) ON ${local('otel_traces')}`,
     // Which tables there are, how they were made, and what was applied.
     `GRANT SHOW TABLES ON ${quote(context.database)}.*`,
     `GRANT SELECT ON ${tableOf(context, LEDGER_TABLE)}`,
@@ -122,8 +164,12 @@ function migratorGrants(context: GrantContext): string[] {
 
 /** A Distributed table reads the local one on the same host with the reader's own rights. */
 function readerGrants(context: GrantContext): string[] {
+  return readTables(context).map((table) => `GRANT SELECT ON ${table}`);
+}
+
+function readTables(context: GrantContext): string[] {
   const names = [...TABLES, TIME_RANGES].flatMap((table) => [table, localName(table, context)]);
-  return [...new Set(names)].map((table) => `GRANT SELECT ON ${tableOf(context, table)}`);
+  return [...new Set(names)].map((table) => tableOf(context, table));
 }
 
 /**
@@ -147,7 +193,7 @@ function tableOf({ database }: GrantContext, table: string): string {
   return `${quote(database)}.${quote(table)}`;
 }
 
-function userXml(context: GrantContext, { role, name, passwordSha256 }: GrantUser): string {
+function userXml(context: GrantContext, { role, name, passwordSha256, tenant }: GrantUser): string {
   const profile = role === 'reader' ? 'sluice_reader' : 'default';
   const grants = grantsFor(context, role).map((grant) => `        <query>${grant}</query>`);
   return `    <${name}>
@@ -157,6 +203,19 @@ function userXml(context: GrantContext, { role, name, passwordSha256 }: GrantUse
       <quota>default</quota>
       <grants>
 ${grants.join('\n')}
-      </grants>
+      </grants>${tenant === undefined ? '' : filtersXml(context, tenant)}
     </${name}>`;
+}
+
+/** Names of tables and tenants have no character that means something in XML. */
+function filtersXml(context: GrantContext, tenant: string): string {
+  const names = new Set([...TABLES, TIME_RANGES].flatMap((table) => [table, localName(table, context)]));
+  const filter = `<filter>${TENANT} = '${tenant}'</filter>`;
+  const lines = [...names].map((name) => `          <${name}>${filter}</${name}>`);
+  return `
+      <databases>
+        <${context.database}>
+${lines.join('\n')}
+        </${context.database}>
+      </databases>`;
 }

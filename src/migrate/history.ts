@@ -24,6 +24,22 @@ export function readHistories(migrationsDir: string): readonly Migration[] {
   return [...readHistory(builtIn, 'sluice'), ...further];
 }
 
+/**
+ * A migration that a setting switches on and off. It has no number and is in no ledger: whether it was run is
+ * seen on the tables, and what it made stays when it is switched off.
+ */
+export interface OptionalMigration {
+  readonly migration: Migration;
+  readonly isOn: boolean;
+}
+
+/** The columns `Tenant`. @throws ConfigurationError as readHistory */
+export function readTenantColumn(isOn: boolean): OptionalMigration {
+  const name = 'tenant_column.sql';
+  const text = readFileSync(join(builtInDir(), 'optional', name), 'utf8');
+  return { migration: parseMigration('sluice', 0, name, text), isOn };
+}
+
 /** sluice's own tables need types and settings that came with this version. */
 const OWN_TABLES_SINCE = { major: 23, minor: 8 } as const;
 

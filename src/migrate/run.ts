@@ -9,6 +9,7 @@ import type { Facts } from './effects.ts';
 import { bytesTouched } from './estimate.ts';
 import type { Migration } from './migration.ts';
 import { placeStep } from './placement.ts';
+import { openOptional } from './optional.ts';
 import { type ClusterPlan, planCluster, planHistory } from './plan.ts';
 import { type ReconcileChange, planReconcile } from './reconcile.ts';
 import type { HostPlan, HostStatus, MigrationStatus, PlannedMigration, PlannedStatement } from './reports.ts';
@@ -26,15 +27,19 @@ export { type HostPlan, type HostReport, type HostStatus, hasDifferences } from 
  */
 export async function migratePlan(context: MigrateContext): Promise<HostPlan[]> {
   refuseSilence(context);
-  const { views, migrations } = await surveyAloud(context);
+  const found = await surveyAloud(context);
+  const { views, migrations } = found;
   const plan = planCluster(migrations, ledgersOf(views));
   const refused = plan.refusals.size > 0;
+  const steps = (migration: Migration) => stepsOf(migration, views, context.layout);
+  const work = [
+    ...plan.pending.map((migration) => ({ migration, steps: steps(migration) })),
+    ...(refused ? [] : await openOptional(found, context)),
+  ];
   const planned = await Promise.all(
-    plan.pending.map(async (migration) => ({
+    work.map(async ({ migration, steps: open }) => ({
       migration,
-      steps: await Promise.all(
-        stepsOf(migration, views, context.layout).map((step) => planStep(step, views)),
-      ),
+      steps: await Promise.all(open.map((step) => planStep(step, views))),
     })),
   );
   const changes = refused ? [] : await planChanges(views, migrations);
@@ -62,12 +67,14 @@ export async function migratePlan(context: MigrateContext): Promise<HostPlan[]> 
 /** Ledger beside folder, for each host. Changes nothing. @throws as migratePlan */
 export async function migrateStatus(context: MigrateContext): Promise<HostStatus[]> {
   refuseSilence(context);
-  const { views, migrations } = await surveyAloud(context);
+  const found = await surveyAloud(context);
+  const { views, migrations } = found;
   const { behind } = planCluster(migrations, ledgersOf(views));
+  const open = (await openOptional(found, context)).map(({ migration }) => migration);
   const hosts = views.map(({ name: host, ledger }): HostStatus => {
     const { pending, refusals } = planHistory(migrations, ledger.entries);
     const applied = ledger.entries.map((entry): MigrationStatus => ({ ...entry, state: 'applied' }));
-    const waiting = pending.map(
+    const waiting = [...pending, ...open].map(
       ({ origin, number, name }): MigrationStatus => ({ origin, number, name, state: 'pending' }),
     );
     const lacking = behind.get(host);

@@ -2,7 +2,7 @@
 import type { ClickHouse, ServerInfo } from '../clickhouse/client.ts';
 import { probe } from '../clickhouse/client.ts';
 import type { MigrateContext, MigrateHost } from './context.ts';
-import { historiesFor } from './history.ts';
+import { type OptionalMigration, historiesFor, readTenantColumn } from './history.ts';
 import { type HostLedger, readHostLedger } from './ledger.ts';
 import type { Migration } from './migration.ts';
 import type { RenderContext } from './placeholders.ts';
@@ -24,6 +24,8 @@ export interface Survey {
   /** As in the context: shard by shard, replica by replica. */
   readonly views: readonly HostView[];
   readonly migrations: readonly Migration[];
+  /** What settings switch on and off, where sluice's own tables are. */
+  readonly optional: readonly OptionalMigration[];
   /** What of the histories was left out and why, in words. */
   readonly warning: string | undefined;
 }
@@ -39,7 +41,9 @@ export async function survey(context: MigrateContext): Promise<Survey> {
   const [oldest] = versions.sort((a, b) => a.major - b.major || a.minor - b.minor);
   // Without a host that answers there is nothing to be too old.
   const { migrations, warning } = historiesFor(context.migrationsDir, oldest ?? { major: 99, minor: 0 });
-  return { views, migrations, warning };
+  const hasOwn = migrations.some(({ origin }) => origin === 'sluice');
+  const optional = hasOwn ? [readTenantColumn(context.tenantColumn)] : [];
+  return { views, migrations, optional, warning };
 }
 
 /** The same, saying what was left out. @throws as survey */

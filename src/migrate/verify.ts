@@ -36,15 +36,20 @@ export async function verifyHosts(context: MigrateContext): Promise<HostVerifica
 
 /** The hosts that answer. @throws as verifyHosts */
 export async function verifyAll(context: MigrateContext): Promise<Verified[]> {
-  const { views, migrations } = await survey(context);
+  const { views, migrations, optional } = await survey(context);
   const recorded = recordedMigrations(migrations, views);
-  const seen = await Promise.all(views.map((view) => lookAt(view, recorded, context)));
+  const isWhole = migrations.every((each) => each.origin !== 'sluice' || recorded.includes(each));
+  const [on, off] = [true, false].map((wanted) =>
+    isWhole ? optional.filter(({ isOn }) => isOn === wanted).map(({ migration }) => migration) : [],
+  ) as [Migration[], Migration[]];
+  const told = [...recorded, ...on];
+  const seen = await Promise.all(views.map((view) => lookAt(view, told, off, context)));
   return Promise.all(
-    seen.map(async ({ view, declared, real }) => {
+    seen.map(async ({ view, declared, kept, real }) => {
       const facts = { real, version: view.info.version, ttlElsewhere: ttlElsewhere(recorded, context) };
       const differences = [
         ...ledgerDifferences(view, migrations),
-        ...tableDifferences(declared, facts),
+        ...tableDifferences(declared, kept, facts),
         ...(await ttlDifferences(view, recorded)),
         ...replicationDifferences({ view, real }, seen, declared),
       ];
@@ -67,19 +72,24 @@ export function recordedMigrations(
   );
 }
 
-async function lookAt(view: HostView, migrations: readonly Migration[], context: MigrateContext) {
-  const statements = migrations.flatMap((migration) => renderMigration(migration, view.render));
-  const declared = foldStatements(
-    await formatted(
-      view.server,
-      statements.map(({ sql }) => sql),
-    ),
-  );
+/** @param off what was switched off, and stays where it is there */
+async function lookAt(
+  view: HostView,
+  migrations: readonly Migration[],
+  off: readonly Migration[],
+  context: MigrateContext,
+) {
+  const rendered = (all: readonly Migration[]) =>
+    all.flatMap((migration) => renderMigration(migration, view.render)).map(({ sql }) => sql);
+  const statements = rendered(migrations);
+  const texts = await formatted(view.server, [...statements, ...rendered(off)]);
+  const declared = foldStatements(texts.slice(0, statements.length));
+  const kept = off.length === 0 ? undefined : foldStatements(texts);
   const databases = new Set([
     context.database,
     ...[...declared.tables.values()].map(({ database }) => database),
   ]);
-  return { view, declared, real: await readReal(view.server, [...databases]) };
+  return { view, declared, kept, real: await readReal(view.server, [...databases]) };
 }
 
 function missingHosts({ missing }: MigrateContext): HostVerification[] {
@@ -107,15 +117,22 @@ function ledgerDifferences({ ledger }: HostView, migrations: readonly Migration[
   ];
 }
 
-function tableDifferences(declared: Declared, facts: DiffFacts): Difference[] {
+/** @param kept with what was switched off: a table that is as declared there is in order */
+function tableDifferences(declared: Declared, kept: Declared | undefined, facts: DiffFacts): Difference[] {
   return [...declared.tables].flatMap(([key, table]): Difference[] => {
     const real = facts.real.tables.get(key);
-    if (real !== undefined) return diffTable(table, real, facts);
+    if (real !== undefined) {
+      const other = kept?.tables.get(key);
+      const asKept = other === undefined ? undefined : diffTable(other, real, facts);
+      return asKept?.every(isHarmless) ? asKept : diffTable(table, real, facts);
+    }
     const what = table.kind === 'view' ? 'the view' : 'the table';
     const about = { table: key, item: '', declared: '', real: '', remedy: undefined };
     return [{ kind: 'missing table', severity: 'error', note: `${what} is not there`, ...about }];
   });
 }
+
+const isHarmless = ({ severity }: Difference) => severity !== 'error';
 
 /** Local tables whose migration says `{ttl:…}`. */
 function ttlElsewhere(migrations: readonly Migration[], { database, layout }: MigrateContext): Set<string> {

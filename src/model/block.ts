@@ -16,6 +16,30 @@ export interface Block {
   readonly bytes: Uint8Array;
 }
 
+/** The key under which a resource's attributes say whose it is. */
+export const TENANT_ATTRIBUTE = 'sluice.tenant';
+
+/** What no record may exceed; 0: no bound. */
+export interface RecordBounds {
+  /** Of a record, its resource, its scope; also of an event, a link, an exemplar. */
+  readonly attributesMax: number;
+  /** Of the text under which an attribute's value or a log's body is stored. */
+  readonly valueBytesMax: number;
+  /** Of a span. */
+  readonly eventsMax: number;
+  readonly linksMax: number;
+  /**
+   * Times, ms since 1970: of a span its start, and its end which is only bounded from above; of a log record
+   * the time that is stored; of a data point its time.
+   */
+  readonly timeMinMs: number;
+  readonly timeMaxMs: number;
+  /** Whether a value nested too deep counts as exceeding, instead of refusing its record. */
+  readonly nesting: boolean;
+  /** Whether the time series of data points are wanted (`series`). */
+  readonly series: boolean;
+}
+
 export interface OpenBlocks {
   /** Rows in the open blocks, all tables. */
   readonly rows: number;
@@ -30,9 +54,29 @@ export interface OpenBlocks {
   /**
    * Appends every record of one Export<Signal>ServiceRequest in protobuf form. The request is only read
    * during the call.
+   * @param tenant stands in the attributes of every resource (TENANT_ATTRIBUTE), behind all others and in the
+   *   place of what the request itself says there; empty or not given: they stay as they are
    * @throws Malformed when the bytes are no such message; the open blocks are then as they were before.
    */
-  append(request: Uint8Array): Outcome;
+  append(request: Uint8Array, tenant?: string): Outcome;
+  /**
+   * The same, but where a record exceeds a bound nothing is appended, and undefined is the answer. A false
+   * alarm is possible: for times up to 5 s within a bound, for resources and scopes without records, for a
+   * trace's scope, which isn't stored, and for what a request says of its tenant.
+   */
+  appendWithin(request: Uint8Array, bounds: RecordBounds, tenant?: string): Outcome | undefined;
+  /**
+   * Takes back what the last `append` or `appendWithin` added. Once, and only before anything but `rows`,
+   * `bytes` and `series` is called.
+   */
+  undo(): void;
+  /**
+   * Which time series the data points belong to that the last call appended, if that was `appendWithin` with
+   * `series`; empty otherwise. Three numbers for each point, in the order in which they stand in the request,
+   * with those that were rejected: the hash of the metric's name, and the low and the high half of that of
+   * the series. A view: valid until the next call.
+   */
+  series(): Uint32Array;
   /** Ends the open blocks, by shard and in the order of TABLES, without empty ones, and begins new ones. */
   close(): readonly Block[];
 }

@@ -1,16 +1,20 @@
 /**
  * The admin port: /metrics for Prometheus, /health, /ready and /startup for Kubernetes, /batches/<id> for
- * whoever traces a record. In: GET requests. Out: text or JSON, 200, 404 or 503. It shares nothing with the
- * data ports, so it answers while they are full.
+ * whoever traces a record, /ha/status and /series for whoever asks what slows clients down. In: GET requests,
+ * and POST /reload from who has a token (guard.ts). Out: text or JSON. It shares nothing with the data ports,
+ * so it answers while they are full.
  */
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { ConfigurationError, Fault, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
+import type { TlsFiles } from '../base/tls.ts';
 import type { Address } from '../config/settings.ts';
 import type { Instruments } from '../metrics/instruments.ts';
 import type { BatchTrace } from '../model/batch.ts';
 import { type CheckSource, report } from './checks.ts';
+import { mayChange } from './guard.ts';
 
 export interface AdminOptions {
   readonly addr: Address;
@@ -30,6 +34,15 @@ export interface AdminOptions {
   readonly batch?: (id: string) => Promise<BatchTrace | undefined>;
   /** Told of each question to /ready, before it is answered. @param who the address that asks */
   readonly readyAsked?: (who: string) => void;
+  readonly tls?: TlsFiles | undefined;
+  /** Hashes of the tokens with which something may be changed, as they are now; none: nobody may. */
+  readonly tokens?: () => readonly string[];
+  /** Reads the settings again, and says what became of it. May reject with a ConfigurationError. */
+  readonly reload?: () => Promise<object>;
+  /** How this process is doing: pressure, what it is held against. Of what is known already. */
+  readonly status?: () => object;
+  /** The metrics with the most time series. Of what is known already. */
+  readonly series?: () => object;
 }
 
 export interface AdminServer {
@@ -38,26 +51,40 @@ export interface AdminServer {
 }
 
 const BATCHES = '/batches/';
+const RELOAD = '/reload';
 const BATCH_ID_LENGTH_MAX = 128;
 const BATCH_ID = new RegExp(`^[A-Za-z0-9_.:-]{1,${BATCH_ID_LENGTH_MAX}}$`);
 
+/** Bounds of requests and connections; both are the same for everybody who asks. */
+const REQUEST_MS_MAX = 10_000;
+const CONNECTIONS_MAX = 256;
+
 /** @throws ConfigurationError when the address can't be had. */
 export async function listenAdmin(options: AdminOptions): Promise<AdminServer> {
-  const server = createServer((request, response) => {
+  const { tls, instruments, logger } = options;
+  const limits = {
+    headersTimeout: REQUEST_MS_MAX,
+    requestTimeout: REQUEST_MS_MAX,
+    handshakeTimeout: REQUEST_MS_MAX,
+    connectionsCheckingInterval: REQUEST_MS_MAX / 4,
+  };
+  const server = tls ? createSecureServer({ ...limits, ...tls.serverOptions }) : createServer(limits);
+  server.maxConnections = CONNECTIONS_MAX;
+  server.on('drop', () => instruments.connectionsRefused.inc({ transport: 'admin', reason: 'connections' }));
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     answer(options, request, response).catch((error: unknown) => {
-      options.logger.error({ err: error, path: request.url }, 'admin request failed');
+      logger.error({ err: error, path: request.url }, 'admin request failed');
       if (!response.headersSent) response.writeHead(500, { 'content-type': 'text/plain' });
       response.end(`${messageOf(error)}\n`);
     });
   });
-  server.headersTimeout = 10_000;
-  server.requestTimeout = 10_000;
-  server.maxConnections = 256;
   await listen(server, options.addr);
+  const stopServing = tls && 'setSecureContext' in server ? tls.serve(server) : undefined;
   return {
     port: (server.address() as AddressInfo).port,
     close: () =>
       new Promise((resolve) => {
+        stopServing?.();
         server.close(() => resolve());
         server.closeAllConnections();
       }),
@@ -87,7 +114,12 @@ async function answer(
   response: ServerResponse,
 ): Promise<void> {
   const path = (request.url ?? '/').split('?')[0] ?? '/';
-  if (request.method !== 'GET' && request.method !== 'HEAD') {
+  const { method } = request;
+  if (path === RELOAD && options.reload !== undefined) {
+    await answerReload(options, options.reload, request, response);
+    return;
+  }
+  if (method !== 'GET' && method !== 'HEAD') {
     response.writeHead(405, { allow: 'GET, HEAD', 'content-type': 'text/plain' });
     response.end('only GET is served here\n');
     return;
@@ -102,15 +134,56 @@ async function answer(
     await answerBatch(options, path.slice(BATCHES.length), response);
     return;
   }
+  const told = path === '/ha/status' ? options.status : path === '/series' ? options.series : undefined;
+  if (told !== undefined) {
+    answerJson(response, 200, told());
+    return;
+  }
   const source = sourceOf(options, path);
   if (!source) {
     response.writeHead(404, { 'content-type': 'text/plain' });
-    response.end('served here: /metrics /health /ready /startup /batches/<id>\n');
+    response.end(`served here: ${servedBy(options).join(' ')}\n`);
     return;
   }
   if (source === options.ready) options.readyAsked?.(request.socket.remoteAddress ?? '');
   const body = report(source);
   answerJson(response, body.status === 'ok' ? 200 : 503, body);
+}
+
+function servedBy({ reload, status, series }: AdminOptions): string[] {
+  return [
+    '/metrics /health /ready /startup /batches/<id>',
+    ...(status === undefined ? [] : ['/ha/status']),
+    ...(series === undefined ? [] : ['/series']),
+    ...(reload === undefined ? [] : ['/reload (POST)']),
+  ];
+}
+
+async function answerReload(
+  { tokens, logger }: AdminOptions,
+  reload: () => Promise<object>,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  if (request.method !== 'POST') {
+    response.setHeader('allow', 'POST');
+    answerJson(response, 405, { error: 'this is done with POST' });
+    return;
+  }
+  const admitted = mayChange(request.headers.authorization ?? '', tokens?.() ?? []);
+  if (admitted.status !== 200) {
+    const { status, why } = admitted;
+    logger.warn({ path: RELOAD, status, who: request.socket.remoteAddress }, 'refused on the admin port');
+    if (status === 401) response.setHeader('www-authenticate', 'Bearer');
+    answerJson(response, status, { error: why });
+    return;
+  }
+  try {
+    answerJson(response, 200, await reload());
+  } catch (error) {
+    if (!(error instanceof ConfigurationError)) throw error;
+    answerJson(response, 409, { error: error.message });
+  }
 }
 
 async function answerBatch({ batch }: AdminOptions, id: string, response: ServerResponse): Promise<void> {

@@ -16,7 +16,7 @@ import type { Fragment } from '../model/batch.ts';
 import type { OpenBlocks } from '../model/block.ts';
 import type { Outcome } from '../model/outcome.ts';
 import type { Signal } from '../model/signal.ts';
-import type { AppendResult, Items, RequestMemo } from './batch-store.ts';
+import type { AppendResult, Items } from './batch-store.ts';
 import {
   type BlockCompressor,
   type Entry,
@@ -24,13 +24,16 @@ import {
   type Part,
   type Placing,
   type Resendable,
+  type Within,
   fragmentsOf,
   isRemembered,
+  memosOf,
   newGroup,
   partsOf,
+  remade,
 } from './group.ts';
 
-export type { BlockCompressor, Placing, Resendable } from './group.ts';
+export type { BlockCompressor, Placing, Resendable, Within } from './group.ts';
 
 export interface GroupCommitOptions {
   readonly signal: Signal;
@@ -96,12 +99,40 @@ export class GroupCommit {
    * once they are in Redis, at once when there are none. Rejects with Malformed (this request alone) or with
    * the Fault of the commit, the same for its whole group: then nothing may be assumed to be stored.
    * @param resend how a repetition is recognised; without it the request is stored again
+   * @param tenant is written into its rows; none where it is undefined
    */
-  async submit(request: Uint8Array, resend?: Resendable): Promise<Outcome> {
+  async submit(request: Uint8Array, resend?: Resendable, tenant?: string): Promise<Outcome> {
+    return this.#appended(this.#options.blocks.append(request, tenant), resend, tenant);
+  }
+
+  /**
+   * The same for a request whose records are within bounds. Undefined, and nothing of it is stored, when one
+   * isn't or `within` doesn't take them.
+   * @throws Malformed, and what `within` throws
+   */
+  submitWithin(
+    request: Uint8Array,
+    within: Within,
+    resend?: Resendable,
+    tenant?: string,
+  ): Promise<Outcome> | undefined {
+    const { blocks } = this.#options;
+    const outcome = blocks.appendWithin(request, within.bounds, tenant);
+    if (outcome === undefined) return undefined;
+    let taken = false;
+    try {
+      taken = within.takes(outcome, blocks.series());
+    } finally {
+      if (!taken) blocks.undo();
+    }
+    return taken ? this.#appended(outcome, resend, tenant) : undefined;
+  }
+
+  /** The records of a request are in the open blocks. */
+  async #appended(outcome: Outcome, resend: Resendable | undefined, tenant: string | undefined) {
     const { blocks, fragmentBytesMax } = this.#options;
-    const outcome = blocks.append(request);
     if (outcome.accepted === 0) return outcome;
-    const stored = this.#join(outcome, resend, { placing: this.#placing });
+    const stored = this.#join(outcome, resend, { placing: this.#placing, tenant });
     if (blocks.bytes >= fragmentBytesMax) {
       this.#closeBlocks();
       this.#startNextWhenFull();
@@ -114,10 +145,16 @@ export class GroupCommit {
    * The same for a request that was stored in part when rows were placed otherwise: its rows go where they
    * would have gone then, so that the parts which are there already are recognised.
    */
-  async submitPlaced(request: Uint8Array, resend: Resendable, placing: Placing): Promise<Outcome> {
+  async submitPlaced(
+    request: Uint8Array,
+    resend: Resendable,
+    placing: Placing,
+    tenant?: string,
+  ): Promise<Outcome> {
     const { outcome, fragments } = await this.#inSpare((blocks) => {
       blocks.route(placing.weights);
-      return { outcome: blocks.append(request), fragments: fragmentsOf(blocks, this.#options.compressor) };
+      const outcome = blocks.append(request, tenant);
+      return { outcome, fragments: fragmentsOf(blocks, this.#options.compressor) };
     });
     return this.#joinFragments(fragments, outcome, resend, placing);
   }
@@ -175,7 +212,7 @@ export class GroupCommit {
   #join(
     outcome: Outcome,
     resend: Resendable | undefined,
-    made: Pick<Entry, 'placing' | 'fragments'>,
+    made: Pick<Entry, 'placing' | 'fragments' | 'tenant'>,
   ): Promise<Outcome> {
     this.#group.accepted += outcome.accepted;
     const stored = new Promise<Outcome>((resolve, reject) =>
@@ -303,35 +340,9 @@ export class GroupCommit {
   /** A shard's part of these requests alone. */
   async #rebuild(shard: number, entries: readonly Entry[]): Promise<Part> {
     this.#options.instruments.resendRebuilds.inc();
-    const fragments = await this.#inSpare((blocks) => this.#remade(entries, blocks));
+    const fragments = await this.#inSpare((blocks) => remade(entries, blocks, this.#options));
     const part = partsOf(fragments.filter((fragment) => fragment.shard === shard))[0];
     return part ?? { shard, fragments: [], rows: 0 };
-  }
-
-  #remade(entries: readonly Entry[], blocks: OpenBlocks): Fragment[] {
-    const { compressor, fragmentBytesMax } = this.#options;
-    const fragments: Fragment[] = [];
-    const close = () => {
-      if (blocks.rows > 0) fragments.push(...fragmentsOf(blocks, compressor));
-    };
-    let routed: Placing | undefined;
-    for (const { outcome, resend, placing, fragments: made } of entries) {
-      if (made !== undefined) {
-        fragments.push(...made);
-        continue;
-      }
-      assert(resend !== undefined, 'where requests are remembered all of them can be made anew');
-      if (placing !== routed) {
-        close();
-        blocks.route(placing.weights);
-        routed = placing;
-      }
-      const { accepted } = blocks.append(resend.again());
-      assert(accepted === outcome.accepted, `a request of ${outcome.accepted} items has ${accepted} now`);
-      if (blocks.bytes >= fragmentBytesMax) close();
-    }
-    close();
-    return fragments;
   }
 
   /** After a failure the spare blocks are given up: what is left in them must not come along with others. */
@@ -375,13 +386,6 @@ export class GroupCommit {
     this.#full.push(this.#group);
     this.#group = newGroup(this.#placing);
   }
-}
-
-function memosOf(entries: readonly Entry[]): RequestMemo[] {
-  return entries.flatMap(({ resend, placing }) => {
-    if (resend === undefined) return [];
-    return [{ mark: resend.mark, seconds: resend.seconds, generation: placing.generation }];
-  });
 }
 
 function isOvertaken(error: unknown): boolean {

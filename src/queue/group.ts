@@ -1,7 +1,9 @@
 /** The requests of one group commit, and what is made of them. */
+import { assert } from '../base/errors.ts';
 import type { Fragment, Layout } from '../model/batch.ts';
-import type { OpenBlocks } from '../model/block.ts';
+import type { OpenBlocks, RecordBounds } from '../model/block.ts';
 import type { Outcome } from '../model/outcome.ts';
+import type { RequestMemo } from './batch-store.ts';
 
 /**
  * Makes the stored form of a block. The result is newly allocated; the block is only read during the call.
@@ -30,6 +32,16 @@ export interface Resendable {
   readonly requestId: string | undefined;
 }
 
+/** What the records of a request have to keep to. */
+export interface Within {
+  readonly bounds: RecordBounds;
+  /**
+   * Whether they may stay, now that they are counted; what it throws is thrown to who submits.
+   * @param series as OpenBlocks.series has it
+   */
+  takes(outcome: Outcome, series: Uint32Array): boolean;
+}
+
 /** Whether a repetition of a request is to be recognised. */
 export function isRemembered({ resend }: Entry): boolean {
   return resend !== undefined && resend.seconds > 0;
@@ -40,6 +52,8 @@ export interface Entry {
   readonly outcome: Outcome;
   readonly resend: Resendable | undefined;
   readonly placing: Placing;
+  /** Whose name is written into its rows. */
+  readonly tenant?: string | undefined;
   /** Where they were made of this request alone; otherwise its rows are in blocks with those of others. */
   readonly fragments?: readonly Fragment[];
   readonly resolve: (outcome: Outcome) => void;
@@ -74,6 +88,47 @@ export function fragmentsOf(blocks: OpenBlocks, compressor: BlockCompressor): Fr
   return blocks.close().map(({ shard, table, rows, bytes }) => {
     return { shard, table, layout, rows, bytes: compressor.compress(bytes) };
   });
+}
+
+/** What is remembered of requests. */
+export function memosOf(entries: readonly Entry[]): RequestMemo[] {
+  return entries.flatMap(({ resend, placing }) => {
+    if (resend === undefined) return [];
+    return [{ mark: resend.mark, seconds: resend.seconds, generation: placing.generation }];
+  });
+}
+
+/**
+ * The fragments of these requests, made anew by themselves.
+ * @param blocks empty, and empty again afterwards
+ */
+export function remade(
+  entries: readonly Entry[],
+  blocks: OpenBlocks,
+  { compressor, fragmentBytesMax }: { compressor: BlockCompressor; fragmentBytesMax: number },
+): Fragment[] {
+  const fragments: Fragment[] = [];
+  const close = () => {
+    if (blocks.rows > 0) fragments.push(...fragmentsOf(blocks, compressor));
+  };
+  let routed: Placing | undefined;
+  for (const { outcome, resend, placing, tenant, fragments: made } of entries) {
+    if (made !== undefined) {
+      fragments.push(...made);
+      continue;
+    }
+    assert(resend !== undefined, 'where requests are remembered all of them can be made anew');
+    if (placing !== routed) {
+      close();
+      blocks.route(placing.weights);
+      routed = placing;
+    }
+    const { accepted } = blocks.append(resend.again(), tenant);
+    assert(accepted === outcome.accepted, `a request of ${outcome.accepted} items has ${accepted} now`);
+    if (blocks.bytes >= fragmentBytesMax) close();
+  }
+  close();
+  return fragments;
 }
 
 /** @returns one part for each shard that there are fragments for, with them in their order */

@@ -27,6 +27,7 @@ export interface ResendWindowOptions {
 export class ResendWindow {
   readonly #options: ResendWindowOptions;
   readonly #stop = new AbortController();
+  #resend: Settings['resend'];
   #key: Uint8Array | undefined;
   #seconds: number;
   /** Requests since Redis was last told. */
@@ -34,14 +35,28 @@ export class ResendWindow {
 
   constructor(options: ResendWindowOptions) {
     this.#options = options;
-    const { windowSeconds, quietSeconds } = options.resend;
-    this.#seconds = windowSeconds === 'auto' ? quietSeconds : windowSeconds;
+    this.#resend = options.resend;
+    this.#seconds = this.#secondsAtFirst();
     options.instruments.resendWindow.set(this.#seconds);
   }
 
-  /** False when no request of any source is remembered: then Redis isn't asked, and there is no key. */
+  /** Other settings: for what is remembered from now on. */
+  update(resend: Settings['resend']): void {
+    const before = this.#resend.windowSeconds;
+    this.#resend = resend;
+    if (resend.windowSeconds === before) return;
+    this.#seconds = this.#secondsAtFirst();
+    this.#options.instruments.resendWindow.set(this.#seconds);
+  }
+
+  /** Whether requests are recognised now. */
   get enabled(): boolean {
-    const { windowSeconds, sources } = this.#options.resend;
+    return this.#key !== undefined && this.#wanted;
+  }
+
+  /** False when no request of any source is remembered: then Redis isn't asked. */
+  get #wanted(): boolean {
+    const { windowSeconds, sources } = this.#resend;
     return windowSeconds !== 0 || [...sources.values()].some((seconds) => seconds > 0);
   }
 
@@ -59,7 +74,7 @@ export class ResendWindow {
    * How long a request of this source (empty: of none) is remembered, if it is stored now; 0 is not at all.
    */
   seconds(source: string): number {
-    return this.#options.resend.sources.get(source) ?? this.#seconds;
+    return this.#resend.sources.get(source) ?? this.#seconds;
   }
 
   /** One request that was not a repetition. */
@@ -69,12 +84,12 @@ export class ResendWindow {
 
   /** Resolves when window and key are known. Rejects with the Fault of Redis: `first` may be called again. */
   async first(): Promise<void> {
-    if (this.enabled) await this.#round();
+    if (this.#wanted) await this.#round();
   }
 
   /** Keeps both up to date from now on. While Redis is away they stay as they were. */
   start(): void {
-    if (this.enabled) void this.#keepUp();
+    void this.#keepUp();
   }
 
   /** A round that is under way ends by itself. */
@@ -87,6 +102,7 @@ export class ResendWindow {
     for (;;) {
       await sleep(this.#options.everyMs ?? EVERY_MS_DEFAULT, signal);
       if (signal.aborted) return;
+      if (!this.#wanted) continue;
       try {
         await this.#round();
       } catch (error) {
@@ -97,7 +113,8 @@ export class ResendWindow {
   }
 
   async #round(): Promise<void> {
-    const { redis, resend, instruments, logger } = this.#options;
+    const { redis, instruments, logger } = this.#options;
+    const resend = this.#resend;
     // A round that fails takes its count along: while Redis is away next to nothing is stored, and what came
     // in all that time must not look like the traffic of one moment.
     const count = this.#count;
@@ -116,6 +133,11 @@ export class ResendWindow {
     this.#seconds = Number(seconds);
     instruments.resendWindow.set(this.#seconds);
     logger.debug({ seconds, requestsPerSecond }, 'the window for repeated requests changed');
+  }
+
+  #secondsAtFirst(): number {
+    const { windowSeconds, quietSeconds } = this.#resend;
+    return windowSeconds === 'auto' ? quietSeconds : windowSeconds;
   }
 
   #take(key: Buffer): void {

@@ -11,6 +11,12 @@ export type Transport = 'http' | 'grpc';
 export type CountedSignal = Signal | 'none';
 export type CountedEncoding = 'protobuf' | 'json' | 'none';
 
+/**
+ * Too many connections of all or of one address; no certificate that was signed by the authorities, where one
+ * is wanted; anything else in the handshake, such as no TLS at all.
+ */
+export type ConnectionRefusal = 'connections' | 'address' | 'certificate' | 'handshake';
+
 interface Series {
   inc(): void;
 }
@@ -77,8 +83,9 @@ export class Counts {
     this.#instruments.requestsRefused.inc({ signal, reason });
   }
 
-  /** A connection that was turned away because there are too many. */
-  connectionRefused(): void {
-    this.#instruments.requestsRefused.inc({ signal: 'none', reason: 'connections' });
+  /** A connection that was ended before it could send a request. */
+  connectionRefused(reason: ConnectionRefusal): void {
+    this.#instruments.connectionsRefused.inc({ transport: this.#transport, reason });
+    if (reason === 'connections') this.#instruments.requestsRefused.inc({ signal: 'none', reason });
   }
 }

@@ -9,7 +9,9 @@ import type { Logger } from '../base/log.ts';
 import { ENCODINGS, type Encoding, encodingOf } from '../compress/inflate.ts';
 import { type Verdict, never } from '../model/outcome.ts';
 import type { Signal } from '../model/signal.ts';
-import { type Credentials, DEFAULT_TENANT, NO_CREDENTIALS } from '../model/tenant.ts';
+import {
+  type ClientCertificate, type Credentials, DEFAULT_TENANT, NO_CREDENTIALS,
+} from '../model/tenant.ts';
 import { GONE, type GrpcAnswer, type Reply, grpcAnswer } from './answer.ts';
 import type { BufferPool } from './buffers.ts';
 import type { CountedSignal, Counts } from './counts.ts';
@@ -37,6 +39,8 @@ const CONTENT_TYPE = 'application/grpc+proto';
 const ACCEPTED_ENCODINGS = ENCODINGS.join(',');
 /** Slower senders are given up after `stallMsMax`: 16 KiB a second, as over HTTP. */
 const RECEIVE_BYTES_PER_MS_MIN = 16;
+/** How long a client may take to read its answer, ms. */
+const ANSWER_MS_MAX = 15_000;
 /** How long a client may go on sending after its answer, ms. */
 const DISCARD_MS_MAX = 2_000;
 const OK_HEADERS: OutgoingHttpHeaders = {
@@ -81,8 +85,8 @@ export class ExportCall {
     stream.on('close', () => this.#closed());
   }
 
-  accept(headers: IncomingHttpHeaders): void {
-    const entered = this.#enter(headers);
+  accept(headers: IncomingHttpHeaders, certificate: ClientCertificate | undefined): void {
+    const entered = this.#enter(headers, certificate);
     if (entered.kind !== 'ticket') {
       this.#answer(entered);
       return;
@@ -94,7 +98,10 @@ export class ExportCall {
     stream.on('end', () => this.#ended());
   }
 
-  #enter(headers: IncomingHttpHeaders): Ticket | Verdict {
+  #enter(
+    headers: IncomingHttpHeaders,
+    certificate: ClientCertificate | undefined,
+  ): Ticket | Verdict {
     const named = headers['grpc-encoding'];
     const encoding = encodingOf(typeof named === 'string' ? named : undefined);
     if (encoding === undefined) {
@@ -104,7 +111,7 @@ export class ExportCall {
     this.#encoding = encoding;
     const declaredBytes = declaredBytesOf(headers);
     if (declaredBytes > this.#shared.requestBytesMax + PREFIX_BYTES) return this.#tooLarge();
-    const credentials = credentialsOf(this.#shared.door, headers);
+    const credentials = credentialsOf(this.#shared.door, headers, certificate);
     return this.#shared.door.enter({ signal: this.#signal, declaredBytes, credentials });
   }
 
@@ -206,6 +213,8 @@ export function sendAnswer(stream: ServerHttp2Stream, answer: GrpcAnswer): void 
   if (answer.frame !== undefined) {
     stream.respond(OK_HEADERS, { waitForTrailers: true });
     stream.on('wantTrailers', () => stream.sendTrailers(OK_TRAILERS));
+    // A client that never opens its window doesn't take it.
+    stream.setTimeout(ANSWER_MS_MAX, () => stream.close(constants.NGHTTP2_CANCEL));
     stream.end(answer.frame);
     return;
   }
@@ -228,14 +237,18 @@ export function stopSending(stream: ServerHttp2Stream): void {
   stream.once('close', () => clearTimeout(timer));
 }
 
-function credentialsOf({ credentialHeaders }: Admission, headers: IncomingHttpHeaders): Credentials {
+function credentialsOf(
+  { credentialHeaders }: Admission,
+  headers: IncomingHttpHeaders,
+  certificate: ClientCertificate | undefined,
+): Credentials {
   if (credentialHeaders === undefined) return NO_CREDENTIALS;
   const { authorization, apiKey, tenant } = credentialHeaders;
   return {
     authorization: String(headers[authorization] ?? ''),
     apiKey: String(headers[apiKey] ?? ''),
     tenant: tenant === '' ? '' : String(headers[tenant] ?? ''),
-    certificate: undefined,
+    certificate,
   };
 }
 

@@ -6,21 +6,23 @@
  * a usual message arrive without waiting for leave to go on (measured: docs/otlp.md).
  */
 import {
-  type Http2Server,
-  type IncomingHttpHeaders,
-  type ServerHttp2Session,
-  type ServerHttp2Stream,
+  type Http2SecureServer, type Http2Server, type Http2Session, type IncomingHttpHeaders,
+  type ServerHttp2Session, type ServerHttp2Stream, type ServerOptions, constants, createSecureServer,
   createServer,
 } from 'node:http2';
 import type { AddressInfo, Socket } from 'node:net';
 import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
+import type { TlsFiles } from '../base/tls.ts';
 import type { Address } from '../config/settings.ts';
 import type { Instruments } from '../metrics/instruments.ts';
 import type { Signal } from '../model/signal.ts';
+import type { ClientCertificate } from '../model/tenant.ts';
 import { cannotListen } from './addresses.ts';
 import { notGrpc } from './answer.ts';
 import { BufferPool } from './buffers.ts';
+import { clientCertificateOf } from './certificate.ts';
+import { HANDSHAKE_MS_MAX, boundConnections } from './connections.ts';
 import { Counts } from './counts.ts';
 import { ExportCall, type GrpcShared, refuseCall, stopSending } from './grpc-call.ts';
 import { HEALTH_CHECK_PATH, type HealthStatus, answerHealthCheck } from './grpc-health.ts';
@@ -30,6 +32,8 @@ export interface GrpcOptions {
   readonly addr: Address;
   readonly requestBytesMax: number;
   readonly connectionsMax: number;
+  /** Of one address; 0 is any number. */
+  readonly connectionsPerAddressMax: number;
   /** A session without a call is kept this long. */
   readonly keepAliveMs: number;
   /** The metadata in which clients name themselves, in lower case. */
@@ -40,6 +44,7 @@ export interface GrpcOptions {
   readonly health: (who: string) => HealthStatus;
   readonly instruments: Instruments;
   readonly logger: Logger;
+  readonly tls: TlsFiles | undefined;
 }
 
 export interface GrpcListener {
@@ -53,10 +58,17 @@ export interface GrpcListener {
   close(msMax: number): Promise<void>;
 }
 
+/** What is known of a session. */
+interface Held {
+  /** Read once, since that costs a parse. */
+  readonly certificate: ClientCertificate | undefined;
+  streams: number;
+}
+
 /** What is open, for the end. */
 interface Open {
-  readonly sessions: Set<ServerHttp2Session>;
-  readonly sockets: Set<Socket>;
+  readonly sessions: Map<Http2Session, Held>;
+  readonly sockets: ReadonlySet<Socket>;
   streams: number;
   closing: boolean;
 }
@@ -77,8 +89,9 @@ const STREAM_WINDOW_BYTES = 1 << 20;
 const SESSION_WINDOW_BYTES = 1 << 22;
 const STREAMS_PER_SESSION_MAX = 256;
 const HEADER_BYTES_MAX = 16 * 1024;
-/** A connection that hasn't spoken HTTP/2 by then is no client. */
-const HANDSHAKE_MS_MAX = 10_000;
+const HEADERS_MAX = 100;
+/** Entries of one SETTINGS frame; the standards know eight. */
+const SETTINGS_MAX = 16;
 /** A message that stops arriving for this long is given up. */
 const STALL_MS_MAX = 15_000;
 /**
@@ -93,9 +106,35 @@ const REJECTED_STREAMS_MAX = 100;
 const STREAM_RESET_BURST = 1000;
 const STREAM_RESET_RATE = 33;
 const UNANSWERED_PINGS_MAX = 10;
+/** What a session may hold in node: its streams, their headers, and what the client doesn't take. */
+const SESSION_MEMORY_MIB_MAX = 10;
+/** How long an idle session without streams may take to go; streams have bounds of their own. */
+const FAREWELL_MS_MAX = 30_000;
 const DRAIN_POLL_MS = 10;
 /** Clients close their side when they have read that we did; one that has vanished isn't waited for. */
 const LINGER_MS = 500;
+
+/**
+ * Beside these node and its nghttp2 end a session by themselves for more than 1,000 answers to PING and
+ * SETTINGS that the client doesn't take, for a header block in more than 8 pieces, and for empty frames (as
+ * invalid ones).
+ */
+const LIMITS: ServerOptions & { handshakeTimeout: number } = {
+  settings: {
+    initialWindowSize: STREAM_WINDOW_BYTES,
+    maxConcurrentStreams: STREAMS_PER_SESSION_MAX,
+    maxHeaderListSize: HEADER_BYTES_MAX,
+  },
+  maxSettings: SETTINGS_MAX,
+  maxHeaderListPairs: HEADERS_MAX,
+  maxSessionMemory: SESSION_MEMORY_MIB_MAX,
+  maxSessionInvalidFrames: INVALID_FRAMES_MAX,
+  maxSessionRejectedStreams: REJECTED_STREAMS_MAX,
+  streamResetBurst: STREAM_RESET_BURST,
+  streamResetRate: STREAM_RESET_RATE,
+  maxOutstandingPings: UNANSWERED_PINGS_MAX,
+  handshakeTimeout: HANDSHAKE_MS_MAX,
+};
 
 /** @throws ConfigurationError when the address can't be had */
 export async function listenGrpc(options: GrpcOptions): Promise<GrpcListener> {
@@ -111,47 +150,60 @@ export async function listenGrpc(options: GrpcOptions): Promise<GrpcListener> {
     pool: new BufferPool(),
     logger: options.logger,
   };
-  const server = createServer({
-    settings: {
-      initialWindowSize: STREAM_WINDOW_BYTES,
-      maxConcurrentStreams: STREAMS_PER_SESSION_MAX,
-      maxHeaderListSize: HEADER_BYTES_MAX,
-    },
-    maxSessionInvalidFrames: INVALID_FRAMES_MAX,
-    maxSessionRejectedStreams: REJECTED_STREAMS_MAX,
-    streamResetBurst: STREAM_RESET_BURST,
-    streamResetRate: STREAM_RESET_RATE,
-    maxOutstandingPings: UNANSWERED_PINGS_MAX,
-  });
-  const open: Open = { sessions: new Set(), sockets: new Set(), streams: 0, closing: false };
-  server.maxConnections = options.connectionsMax;
-  server.on('drop', () => counts.connectionRefused());
-  server.on('connection', (socket: Socket) => {
-    open.sockets.add(socket);
-    socket.once('close', () => open.sockets.delete(socket));
-  });
+  const { tls, logger } = options;
+  const server = tls ? createSecureServer({ ...LIMITS, ...tls.serverOptions }) : createServer(LIMITS);
+  const sockets = boundConnections(server, options, counts, logger);
+  const open: Open = { sessions: new Map(), sockets, streams: 0, closing: false };
   server.on('session', (session) => keepSession(session, open, options.keepAliveMs, counts));
-  server.on('sessionError', (error) => options.logger.debug({ error: messageOf(error) }, 'gRPC session'));
-  server.on('stream', (stream, headers) => {
+  server.on('sessionError', (error) => logger.debug({ error: messageOf(error) }, 'gRPC session'));
+  // TLS without the agreement to speak HTTP/2.
+  server.on('unknownProtocol', (socket: Socket) => {
+    counts.connectionRefused('handshake');
+    socket.destroy();
+  });
+  const take = (
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    _flags: number,
+    rawHeaders: readonly string[],
+  ) => {
+    // A stream that breaks ends with `close`, where everything is given back; the error has no further news.
+    stream.on('error', (error) => logger.debug({ error: messageOf(error) }, 'gRPC stream'));
+    const held = stream.session && open.sessions.get(stream.session);
     open.streams += 1;
+    if (held) held.streams += 1;
     stream.once('close', () => {
       open.streams -= 1;
+      if (held) held.streams -= 1;
     });
-    route(shared, options.health, stream, headers);
-  });
+    // Node's own bound begins when the client has confirmed our settings, if it ever does.
+    if (lengthOf(rawHeaders) > HEADER_BYTES_MAX) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    else route(shared, options.health, stream, headers, held?.certificate);
+  };
+  server.on('stream', take);
   await listen(server, options.addr);
+  const stopServing = tls && 'setSecureContext' in server ? tls.serve(server) : undefined;
   const { port } = server.address() as AddressInfo;
   let closing: Promise<void> | undefined;
   return {
     port,
     close(msMax) {
-      closing ??= close(server, open, msMax, options.logger);
+      stopServing?.();
+      closing ??= close(server, open, msMax, logger);
       return closing;
     },
   };
 }
 
-function listen(server: Http2Server, addr: Address): Promise<void> {
+function lengthOf(headers: readonly string[]): number {
+  let length = 0;
+  for (const text of headers) length += text.length;
+  return length;
+}
+
+type Server = Http2Server | Http2SecureServer;
+
+function listen(server: Server, addr: Address): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error) => reject(cannotListen('SLUICE_GRPC_ADDR', addr, error)));
     server.listen({ host: addr.host, port: addr.port, exclusive: true }, resolve);
@@ -164,16 +216,32 @@ function keepSession(
   keepAliveMs: number,
   counts: Counts,
 ): void {
-  open.sessions.add(session);
+  const { socket } = session;
+  const held: Held = { certificate: clientCertificateOf(socket), streams: 0 };
+  open.sessions.set(session, held);
   counts.connected();
   session.setLocalWindowSize(SESSION_WINDOW_BYTES);
   // Its first settings are the sign that somebody speaks HTTP/2.
   session.setTimeout(Math.min(HANDSHAKE_MS_MAX, keepAliveMs), () => session.destroy());
+  const { remoteAddress, remotePort } = socket;
+  let farewell: NodeJS.Timeout | undefined;
+  const end = () => {
+    session.close();
+    // Closing waits until the client has taken everything and closes its side too. Who doesn't is cut off.
+    const cutOff = () => {
+      if (held.streams > 0) return;
+      for (const raw of open.sockets) {
+        if (raw.remotePort === remotePort && raw.remoteAddress === remoteAddress) raw.destroy();
+      }
+    };
+    farewell ??= setInterval(cutOff, Math.min(FAREWELL_MS_MAX, keepAliveMs));
+  };
   session.once('remoteSettings', () => {
     session.removeAllListeners('timeout');
-    session.setTimeout(keepAliveMs, () => session.close());
+    session.setTimeout(keepAliveMs, end);
   });
   session.once('close', () => {
+    clearInterval(farewell);
     open.sessions.delete(session);
     counts.disconnected();
   });
@@ -186,10 +254,10 @@ function route(
   health: (who: string) => HealthStatus,
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
+  certificate: ClientCertificate | undefined,
 ): void {
-  // A stream that breaks ends with `close`, where everything is given back; the error itself has no further
-  // news.
-  stream.on('error', (error) => shared.logger.debug({ error: messageOf(error) }, 'gRPC stream'));
+  // What came together with the end of a handshake is read although that has refused it.
+  if (stream.session?.socket?.destroyed) return;
   const wrong = wrongProtocol(headers[':method'], headers['content-type']);
   if (wrong !== undefined) {
     const status = notGrpc(wrong);
@@ -204,7 +272,7 @@ function route(
   const path = headers[':path'] ?? '';
   const signal = SIGNAL_OF_PATH.get(path);
   if (signal !== undefined) {
-    new ExportCall(shared, stream, signal, headers).accept(headers);
+    new ExportCall(shared, stream, signal, headers).accept(headers, certificate);
   } else if (path === HEALTH_CHECK_PATH) {
     const who = stream.session?.socket.remoteAddress ?? '';
     answerHealthCheck(stream, shared.pool, SERVICE_NAMES, () => health(who));
@@ -228,7 +296,7 @@ function wrongProtocol(
     : 'unsupported_content_type';
 }
 
-function close(server: Http2Server, open: Open, msMax: number, logger: Logger): Promise<void> {
+function close(server: Server, open: Open, msMax: number, logger: Logger): Promise<void> {
   open.closing = true;
   const startedAtMs = performance.now();
   let busyAtMs = startedAtMs;
@@ -240,7 +308,7 @@ function close(server: Http2Server, open: Open, msMax: number, logger: Logger): 
       clearInterval(timer);
       const calls = open.streams;
       if (calls > 0) logger.warn({ calls, msMax }, 'gRPC calls were cut off');
-      for (const session of open.sessions) session.destroy();
+      for (const session of open.sessions.keys()) session.destroy();
       for (const socket of open.sockets) socket.destroy();
     };
     const timer = setInterval(look, DRAIN_POLL_MS);
@@ -249,6 +317,6 @@ function close(server: Http2Server, open: Open, msMax: number, logger: Logger): 
       clearInterval(timer);
       resolve();
     });
-    for (const session of open.sessions) session.close();
+    for (const session of open.sessions.keys()) session.close();
   });
 }

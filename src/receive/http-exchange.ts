@@ -1,7 +1,7 @@
 /**
- * One OTLP request over HTTP, from its headers to its answer: bounds first, then bytes. uWebSockets.js calls
- * in from outside with two rules of its own: a response is never touched after it was aborted or ended, and a
- * piece of a body is only valid during its callback.
+ * One OTLP request over HTTP, from its headers to its answer: bounds first, then bytes. The library that
+ * speaks HTTP calls in from outside, with two rules of its own (http-wire.ts): a response is never touched
+ * after it was aborted or ended, and a piece of a body is only valid during its callback.
  */
 import type { Logger } from '../base/log.ts';
 import type { Encoding } from '../compress/inflate.ts';
@@ -12,8 +12,9 @@ import { GONE, type BodyFormat, type HttpAnswer, type Reply, httpAnswer } from '
 import { type BufferPool, PooledBody } from './buffers.ts';
 import type { Header } from './cors.ts';
 import type { CountedSignal, Counts } from './counts.ts';
+import type { WireResponse } from './http-wire.ts';
 import { type Admission, type Ingest, type Ticket, ask } from './ingest.ts';
-import { type HttpResponse, IDLE_SECONDS_MIN } from './uws.ts';
+import { IDLE_SECONDS_MIN } from './uws.ts';
 
 /** What all exchanges of a listener share. */
 export interface HttpShared {
@@ -56,7 +57,7 @@ const KEEP_ALIVE = `timeout=${IDLE_SECONDS_MIN - 1}`;
 
 export class HttpExchange {
   readonly #shared: HttpShared;
-  readonly #res: HttpResponse;
+  readonly #res: WireResponse;
   readonly #head: HttpHead;
   readonly #startedMs = performance.now();
   /**
@@ -74,7 +75,7 @@ export class HttpExchange {
   #body: PooledBody | undefined;
   #arrivedBytes = 0;
 
-  constructor(shared: HttpShared, res: HttpResponse, head: HttpHead) {
+  constructor(shared: HttpShared, res: WireResponse, head: HttpHead) {
     this.#shared = shared;
     this.#res = res;
     this.#head = head;
@@ -96,7 +97,7 @@ export class HttpExchange {
       this.#encoding = encoding;
       this.#source = source;
       this.#requestId = requestId;
-      this.#res.onData((chunk, last) => this.#arrived(signal, new Uint8Array(chunk), last));
+      this.#res.onData((piece, last) => this.#arrived(signal, bytesOf(piece), last));
     } else {
       this.refuse(entered);
     }
@@ -106,7 +107,7 @@ export class HttpExchange {
   refuse(reply: Reply): void {
     if (this.#chunked || this.#shared.draining) {
       this.#answerAtEnd(reply);
-      this.#res.onData((chunk, last) => this.#discarded(chunk.byteLength, last));
+      this.#res.onData((piece, last) => this.#discarded(piece.byteLength, last));
     } else {
       this.#answer(reply, this.#head.declaredBytes > DISCARD_FACTOR * this.#shared.requestBytesMax);
     }
@@ -223,4 +224,9 @@ export class HttpExchange {
     const limit = `${this.#shared.requestBytesMax} bytes (SLUICE_REQUEST_BYTES_MAX)`;
     return never('too_large', `the body is larger than ${limit}; send smaller batches`);
   }
+}
+
+/** A view, never a copy. */
+function bytesOf(piece: ArrayBuffer | Uint8Array): Uint8Array {
+  return piece instanceof Uint8Array ? piece : new Uint8Array(piece);
 }

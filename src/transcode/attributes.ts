@@ -1,8 +1,10 @@
 /** Lists of KeyValues as maps. */
+import { boundAttributes } from './bounds.ts';
 import { Bytes } from './bytes.ts';
 import type { MapColumn } from './column.ts';
 import { KEY, KEY_LENGTH, VALUE, VALUE_END, readKeyValue } from './key-value.ts';
 import { load32, load8 } from './memory.ts';
+import { KEYS_KNOWN, NAMES_SERIES, addKey, beginKeys, nameSeries } from './series.ts';
 import { PAIR_SIZE, putPair, sortPairs } from './sort.ts';
 import { putValue } from './value.ts';
 
@@ -44,10 +46,25 @@ export class SortedAttributes {
 
   /** Appends them to the open row of a map. */
   write(map: MapColumn): void {
+    boundAttributes(this.pairs.size() / PAIR_SIZE);
     sortPairs(this.pairs, 0);
+    const before = map.values.size();
     for (let pair = this.pairs.base; pair < this.pairs.at; pair += PAIR_SIZE) {
       map.putKey(load32(pair), load32(pair + 4));
       putValue(load32(pair + 8), load32(pair + 12), map.values);
     }
+    if (NAMES_SERIES) this.nameSeries(map, before);
+  }
+
+  /** The point's series, once its attributes are appended; the values had this size before. */
+  private nameSeries(map: MapColumn, before: u32): void {
+    const count: u32 = this.pairs.size() / PAIR_SIZE;
+    if (KEYS_KNOWN !== count || !map.repeatsKeys(count)) {
+      beginKeys(count);
+      for (let pair = this.pairs.base; pair < this.pairs.at; pair += PAIR_SIZE) {
+        addKey(load32(pair), load32(pair + 4));
+      }
+    }
+    nameSeries(map.values.base + before, map.values.size() - before);
   }
 }

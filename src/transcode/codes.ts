@@ -14,8 +14,10 @@ export const PACKED_UNEVEN: u32 = 8;
 export const TOO_MANY_PIECES: u32 = 9;
 export const ROWS_TOO_LARGE: u32 = 10;
 export const MEMORY_EXHAUSTED: u32 = 11;
+/** Not undecodable: a record exceeds a bound, and reading on would take too much memory. */
+export const BOUND_EXCEEDED: u32 = 12;
 
-// Why a record is refused: 1 + its place in REJECT_REASONS of model/outcome.ts.
+// Why a record is refused: 1 + its place in FORMAT_REASONS of model/outcome.ts.
 export const TRACE_ID_INVALID: u32 = 1;
 export const SPAN_ID_INVALID: u32 = 2;
 export const PARENT_SPAN_ID_INVALID: u32 = 3;
@@ -56,4 +58,5 @@ export const TEXT_BASE64: u32 = 4;
 export const TEXT_HEX: u32 = 5;
 export const TEXT_SPAN_KIND: u32 = 6; // six of them
 export const TEXT_STATUS_CODE: u32 = 12; // three of them
-export const TEXTS_COUNT: u32 = 15;
+export const TEXT_TENANT: u32 = 15;
+export const TEXTS_COUNT: u32 = 16;

@@ -5,6 +5,7 @@
  */
 import { Bytes, Column } from './bytes.ts';
 import { Dictionary } from './dictionary.ts';
+import { equal } from './memory.ts';
 
 /** LowCardinality(String). */
 export class LowColumn extends Column {
@@ -55,6 +56,20 @@ export class MapColumn extends Column {
   /** How many pairs there are. */
   count(): u32 {
     return this.ids.size() >>> 2;
+  }
+
+  /** How many pairs have come since `begin`, and how many rows have ended. */
+  addedPairs(): u32 {
+    return (this.ids.size() - this.begunIds) >>> 2;
+  }
+
+  addedRows(): u32 {
+    return (this.ends.size() - this.begunEnds) >>> 3;
+  }
+
+  /** Whether the last `n` pairs have the same keys as the `n` before them, which there are. */
+  repeatsKeys(n: u32): boolean {
+    return equal(this.ids.at - (n << 3), this.ids.at - (n << 2), n << 2);
   }
 
   endRow(): void {

@@ -5,6 +5,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import { Fault, messageOf } from '../base/errors.ts';
+import { TENANT_ATTRIBUTE } from '../model/block.ts';
 import { TEXT_SLOT } from './codes.ts';
 import { doubleText, raise } from './host.ts';
 
@@ -18,7 +19,7 @@ const TEXTS = [
   'true', 'false', 'null', 'service.name',
   'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/', '0123456789abcdef',
   'Unspecified', 'Internal', 'Server', 'Client', 'Producer', 'Consumer',
-  'Unset', 'Ok', 'Error',
+  'Unset', 'Ok', 'Error', TENANT_ATTRIBUTE,
 ];
 
 /**

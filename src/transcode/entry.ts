@@ -12,9 +12,11 @@
  * - `// @inline` before a function is a decorator of AssemblyScript, and a comment otherwise.
  * - No object per record: an object here lives as long as the open blocks.
  */
+import { setCounts, setTimes } from './bounds.ts';
 import { SIGNAL_LOGS, SIGNAL_TRACES } from './codes.ts';
 import { Logs } from './logs.ts';
 import { Metrics } from './metrics.ts';
+import { setSeries } from './series.ts';
 import type { SignalBlocks } from './signal-blocks.ts';
 import { COUNTS } from './tally.ts';
 import { TEXTS } from './texts.ts';
@@ -59,14 +61,37 @@ export function input(handle: u32, n: u32): u32 {
   return at(handle).inputFor(n);
 }
 
-/**
- * Appends the request in the input; leaves through the host's `fail` when it is malformed: call `restore`
- * then.
- */
-export function append(handle: u32, n: u32): void {
-  at(handle).append(n);
+/** Where the host puts the name of the tenant of later requests, `n` bytes; 0: they have none. */
+export function tenant(handle: u32, n: u32): u32 {
+  return at(handle).tenantFor(n);
 }
 
+// What holds for each `append` from now on, whatever the handle (bounds.ts, series.ts).
+
+/** What no record may have more of; 0 is any number. */
+export function boundCounts(attributes: u32, valueBytes: u32, events: u32, links: u32): void {
+  setCounts(attributes, valueBytes, events, links);
+}
+
+/** The upper halves of the first and the last time; whether values may not be nested too deep. */
+export function boundTimes(first: u32, last: u32, nesting: boolean): void {
+  setTimes(first, last, nesting);
+}
+
+/** Whether series are wanted, and the halves of their seed. */
+export function wantSeries(wanted: boolean, seedLow: u32, seedHigh: u32): void {
+  setSeries(wanted, seedLow, seedHigh);
+}
+
+/**
+ * Appends the request in the input, and tells whether it did: not when a record exceeds a bound. Leaves
+ * through the host's `fail` when it is malformed: call `restore` then.
+ */
+export function append(handle: u32, n: u32): boolean {
+  return at(handle).append(n);
+}
+
+/** Takes back what the last `append` added, or had added when it failed. */
 export function restore(handle: u32): void {
   at(handle).restore();
 }
@@ -74,6 +99,15 @@ export function restore(handle: u32): void {
 /** The counters of the last `append`: COUNTERS numbers of 4 bytes, whatever the handle. */
 export function counters(): u32 {
   return COUNTS;
+}
+
+/** The series of the last request: 12 bytes for each data point; and how many bytes. */
+export function series(handle: u32): u32 {
+  return at(handle).series.base;
+}
+
+export function seriesBytes(handle: u32): u32 {
+  return at(handle).series.size();
 }
 
 export function rows(handle: u32): u32 {

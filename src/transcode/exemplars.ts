@@ -1,5 +1,6 @@
 /** The exemplars of data points: their columns, and how one is read. */
 import { putAttribute } from './attributes.ts';
+import { boundAttributes } from './bounds.ts';
 import { Bytes, Column } from './bytes.ts';
 import { TIME_OUT_OF_RANGE } from './codes.ts';
 import { MapColumn } from './column.ts';
@@ -53,6 +54,7 @@ export class ExemplarColumns extends Column {
 
   /** Reads the Exemplar at [start, end). */
   read(start: u32, end: u32): void {
+    const pairsBefore = this.attributes.count();
     let time = ZERO;
     let value = ZERO;
     let isInteger = false;
@@ -96,6 +98,7 @@ export class ExemplarColumns extends Column {
       }
     }
     if (!isTimeInRange(time)) reject(TIME_OUT_OF_RANGE);
+    boundAttributes(this.attributes.count() - pairsBefore);
     this.attributes.endRow();
     this.time.put64(time);
     putNumber(this.value, value, isInteger);

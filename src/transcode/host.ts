@@ -19,14 +19,18 @@ const MESSAGES: ReadonlyMap<number, string> = new Map([
   [codes.ROWS_TOO_LARGE, 'the rows would be too large: resource and scope are stored with each of them'],
 ]);
 
+/** A record exceeds a bound: what a reading comes to that can't go on to the request's end. */
+export class Exceeded extends Error {}
+
 /**
  * Leaves the transcoder through all of its frames; the open blocks have to be rolled back then.
- * @throws Malformed with the offset in the request; Fault `transcoder_memory` when the arena can't grow
- *   (retried: closing the open blocks makes room).
+ * @throws Malformed with the offset in the request; Exceeded; Fault `transcoder_memory` when the arena can't
+ *   grow (retried: closing the open blocks makes room).
  */
 export function raise(code: number, byteOffset: number): never {
   const message = MESSAGES.get(code);
   if (message !== undefined) throw new Malformed(message, byteOffset);
+  if (code === codes.BOUND_EXCEEDED) throw new Exceeded();
   throw new Fault('transcoder_memory', 'here', 'the transcoder has no memory left');
 }
 

@@ -2,13 +2,15 @@
  * The resource and the scope of the records at hand, taken apart once per message however many blocks need
  * them. A block takes them over with its first record of them: `generation` tells whether it has.
  */
+import { boundAttributes } from './bounds.ts';
 import { Bytes } from './bytes.ts';
-import { TEXT_SERVICE_NAME } from './codes.ts';
+import { TEXT_SERVICE_NAME, TEXT_TENANT } from './codes.ts';
 import { KEY, KEY_LENGTH, VALUE, VALUE_END, readKeyValue } from './key-value.ts';
-import { equal, load32 } from './memory.ts';
+import { alloc, equal, load32 } from './memory.ts';
 import type { LowRuns, MapRuns } from './runs.ts';
-import { REJECTION, beginRecord } from './tally.ts';
+import { addPair, beginSum } from './series.ts';
 import { crc32 } from './shard-key.ts';
+import { REJECTION, beginRecord } from './tally.ts';
 import { ZERO, textAt, textLength } from './texts.ts';
 import { putValue } from './value.ts';
 import { POS, length, readTag, skip, varint, varintWithin } from './wire.ts';
@@ -35,6 +37,23 @@ export class LevelAttributes {
     putValue(VALUE, VALUE_END, this.values);
   }
 
+  count(): u32 {
+    return this.keys.size() >>> 3;
+  }
+
+  /** Appends a pair with the key in a slot of the texts. */
+  putOwn(slot: u32, value: Bytes): void {
+    this.keys.put32(textAt(slot));
+    this.keys.put32(textLength(slot));
+    this.values.putText(value.base, value.size());
+  }
+
+  /** Takes the last pair back, before which the values had this size. */
+  dropLast(valuesSize: u32): void {
+    this.keys.cut(this.keys.size() - 8);
+    this.values.cut(valuesSize);
+  }
+
   /** Whether the key of the last pair is the one in a slot of the texts. */
   lastKeyIs(slot: u32): boolean {
     const n = load32(this.keys.at - 4);
@@ -58,6 +77,18 @@ export class LevelAttributes {
     return sum;
   }
 
+  /** Sums up what they mean for series, in the 8 bytes at `sum`. */
+  sumUp(sum: u32): void {
+    beginSum(sum);
+    let value = this.values.base;
+    for (let key = this.keys.base; key < this.keys.at; key += 8) {
+      const n = varint(value);
+      const end = POS + n;
+      addPair(sum, load32(key), load32(key + 4), value, end - value);
+      value = end;
+    }
+  }
+
   /** Appends them as the map of a new run; how many bytes it takes in each row. */
   write(runs: MapRuns): u32 {
     for (let key = this.keys.base; key < this.keys.at; key += 8) runs.putKey(load32(key), load32(key + 4));
@@ -70,6 +101,8 @@ let generations: u32 = 0;
 /** A Resource message, and the schema URL beside it. */
 export class Resource {
   readonly attributes: LevelAttributes = new LevelAttributes();
+  /** Whose it is, which stands in its attributes; empty: nobody's. */
+  readonly tenant: Bytes = new Bytes(64);
   schemaUrl: u32 = 0;
   schemaUrlLength: u32 = 0;
   /** Different for each message ever read. */
@@ -84,12 +117,18 @@ export class Resource {
   private serviceEnd: u32 = 0;
   private knownKey: u32 = 0;
   private knowsKey: boolean = false;
+  private readonly knownSum: u32 = alloc(8);
+  private knowsSum: boolean = false;
+  /** Attributes that the sender had under the tenant's key. */
+  private replaced: u32 = 0;
 
   read(start: u32, end: u32): void {
     generations += 1;
     this.generation = generations;
     this.attributes.begin();
     this.knowsKey = false;
+    this.knowsSum = false;
+    this.replaced = 0;
     this.serviceAt = 0;
     this.serviceEnd = 0;
     beginRecord();
@@ -106,12 +145,22 @@ export class Resource {
       }
     }
     this.tooDeep = REJECTION !== 0;
+    boundAttributes(this.attributes.count() + this.replaced);
+    if (this.tenant.size() !== 0) this.attributes.putOwn(TEXT_TENANT, this.tenant);
   }
 
-  /** The first `service.name` is the one that counts. */
+  /**
+   * The first `service.name` is the one that counts. What a sender says of the tenant is read like the
+   * others, and then left out: nobody speaks for another.
+   */
   private putAttribute(p: u32, end: u32): void {
     const before = this.attributes.values.size();
     this.attributes.put(p, end);
+    if (this.tenant.size() !== 0 && this.attributes.lastKeyIs(TEXT_TENANT)) {
+      this.attributes.dropLast(before);
+      this.replaced += 1;
+      return;
+    }
     if (this.serviceEnd !== 0 || !this.attributes.lastKeyIs(TEXT_SERVICE_NAME)) return;
     this.serviceAt = before;
     this.serviceEnd = this.attributes.values.size();
@@ -124,6 +173,15 @@ export class Resource {
       this.knowsKey = true;
     }
     return this.knownKey;
+  }
+
+  /** Where the sum of its attributes for series is, 8 bytes. */
+  sum(): u32 {
+    if (!this.knowsSum) {
+      this.attributes.sumUp(this.knownSum);
+      this.knowsSum = true;
+    }
+    return this.knownSum;
   }
 
   /** Appends ServiceName, empty when the resource doesn't say, for a new run. */
@@ -186,5 +244,6 @@ export class Scope {
       }
     }
     this.tooDeep = REJECTION !== 0;
+    boundAttributes(this.attributes.count());
   }
 }

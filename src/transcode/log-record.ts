@@ -3,6 +3,7 @@
  * at once.
  */
 import { putAttribute } from './attributes.ts';
+import { boundAttributes, boundTime } from './bounds.ts';
 import { TIME_OUT_OF_RANGE } from './codes.ts';
 import { SPAN_ID_SIZE, TRACE_ID_SIZE, isTimeInRange, isValidId } from './ids.ts';
 import type { LogBlock } from './log-block.ts';
@@ -85,6 +86,8 @@ export class LogRecord {
     }
     if (isZero(this.time, 8)) this.time = this.observedTime;
     if (!isTimeInRange(this.time)) reject(TIME_OUT_OF_RANGE);
+    boundTime(this.time);
+    boundAttributes(block.attributes.addedPairs());
   }
 
   /** Where the trace id is that will be stored; 0 for none. */

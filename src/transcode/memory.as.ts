@@ -185,6 +185,42 @@ export function hash(p: u32, n: u32): u32 {
   return <u32>((h * HASH_END) >> 33);
 }
 
+const MIX: u64 = (<u64>0x74743c1b << 32) | 0x53c5ca59;
+
+// @inline
+function mixed(hash: u64): u64 {
+  return ((hash & 0xffffffff) * (hash >> 32)) ^ MIX;
+}
+
+// @inline
+function mixAll(hash: u64, p: u32, n: u32): u64 {
+  hash ^= <u64>n;
+  while (n >= 8) {
+    hash = mixed(hash ^ load<u64>(p));
+    p += 8;
+    n -= 8;
+  }
+  return mixed(n ? hash ^ (load<u64>(p) << (64 - (<u64>n << 3))) : hash);
+}
+
+export function mixText(to: u32, from: u32, p: u32, n: u32): void {
+  store<u64>(to, mixAll(load<u64>(from), p, n));
+}
+
+export function addMixed(sum: u32, from: u32, p: u32, n: u32): void {
+  store<u64>(sum, load<u64>(sum) + mixed(mixAll(load<u64>(from), p, n)));
+}
+
+export function scatter(to: u32, from: u32): void {
+  let low = load<u32>(from);
+  let high = load<u32>(from, 4);
+  low = (low ^ (high >> 15)) * 0x85ebca6b;
+  high = (high ^ (low >> 13)) * 0xc2b2ae35;
+  low = (low ^ (high >> 16)) * 0x27d4eb2f;
+  store<u32>(to, low);
+  store<u32>(to, high ^ (low >> 15), 4);
+}
+
 // @inline
 function hexDigits(nibbles: v128): v128 {
   return i8x16.swizzle(i8x16(48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 97, 98, 99, 100, 101, 102), nibbles);

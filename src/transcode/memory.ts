@@ -176,6 +176,68 @@ export function hexId(to: u32, from: u32, n: u32): void {
   }
 }
 
+// Odd constants without a pattern, for the hashes of series (series.ts).
+const MIX_LOW = 0x53c5ca59;
+const MIX_HIGH = 0x74743c1b;
+
+let mixedLow = 0;
+let mixedHigh = 0;
+
+/** One step of a hash: the product of its halves, each with the bits of a word turned over. */
+function mixWord(wordLow: number, wordHigh: number): void {
+  const a = (mixedLow ^ wordLow) >>> 0;
+  const b = (mixedHigh ^ wordHigh) >>> 0;
+  // The upper half of a product of 64 bits, by way of numbers below 2^49.
+  const upper = (a >>> 16) * b + Math.floor(((a & 0xffff) * b) / 0x10000);
+  mixedLow = Math.imul(a, b) ^ MIX_LOW;
+  mixedHigh = Math.floor(upper / 0x10000) ^ MIX_HIGH;
+}
+
+function mixAll(from: number, p: number, n: number): void {
+  const v = view;
+  mixedLow = v.getInt32(from, true) ^ n;
+  mixedHigh = v.getInt32(from + 4, true);
+  while (n >= 8) {
+    mixWord(v.getInt32(p, true), v.getInt32(p + 4, true));
+    p += 8;
+    n -= 8;
+  }
+  // The last bytes stand at the upper end of their word.
+  if (n === 0) mixWord(0, 0);
+  else if (n <= 4) mixWord(0, v.getInt32(p, true) << (32 - (n << 3)));
+  else {
+    const shift = 64 - (n << 3);
+    const low = v.getInt32(p, true);
+    const lower = shift === 0 ? low : low << shift;
+    const carried = shift === 0 ? 0 : low >>> (32 - shift);
+    mixWord(lower, (v.getInt32(p + 4, true) << shift) | carried);
+  }
+}
+
+/** The hash of 8 bytes at `to` is the one at `from`, continued with `n` bytes at `p`. */
+export function mixText(to: u32, from: u32, p: u32, n: u32): void {
+  mixAll(from, p, n);
+  store64(to, mixedLow, mixedHigh);
+}
+
+/** Adds the hash at `from`, continued with `n` bytes at `p`, to the 64-bit number at `sum`. */
+export function addMixed(sum: u32, from: u32, p: u32, n: u32): void {
+  mixAll(from, p, n);
+  mixWord(0, 0);
+  const low = view.getUint32(sum, true) + (mixedLow >>> 0);
+  store64(sum, low, view.getUint32(sum + 4, true) + mixedHigh + (low >= 2 ** 32 ? 1 : 0));
+}
+
+/** Spreads every bit of a hash over all 64: a one-to-one map. */
+export function scatter(to: u32, from: u32): void {
+  let low = view.getInt32(from, true);
+  let high = view.getInt32(from + 4, true);
+  low = Math.imul(low ^ (high >>> 15), 0x85ebca6b);
+  high = Math.imul(high ^ (low >>> 13), 0xc2b2ae35);
+  low = Math.imul(low ^ (high >>> 16), 0x27d4eb2f);
+  store64(to, low, high ^ (low >>> 15));
+}
+
 /** Writes `n` ids of 4 bytes as ids of 1 << width bytes. */
 export function narrow(to: u32, from: u32, n: u32, width: u32): void {
   const v = view;

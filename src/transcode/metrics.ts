@@ -7,6 +7,7 @@ import type { MetricBlock } from './metric-block.ts';
 import type { Heads } from './native.ts';
 import { NumberPoint } from './number-point.ts';
 import { ExponentialHistogramBlock, HistogramBlock, NumberBlock, SummaryBlock } from './point-blocks.ts';
+import { NAMES_SERIES, enterMetric, enterScope, putSeries } from './series.ts';
 import { crc32 } from './shard-key.ts';
 import { SignalBlocks } from './signal-blocks.ts';
 import { SummaryPoint } from './summary-point.ts';
@@ -43,6 +44,8 @@ export class Metrics extends SignalBlocks {
   private readonly histogramPoint: HistogramPoint = new HistogramPoint();
   private readonly exponentialPoint: ExponentialPoint = new ExponentialPoint();
   private readonly summaryPoint: SummaryPoint = new SummaryPoint();
+  /** The scope whose series are at hand. */
+  private seriesScope: u32 = 0;
 
   constructor(nestingMax: u32) {
     super(5, nestingMax, true);
@@ -70,6 +73,7 @@ export class Metrics extends SignalBlocks {
       count(COUNT_METRIC_WITHOUT_DATA);
       return;
     }
+    if (NAMES_SERIES) this.enterSeries();
     const block = this.block(this.shard(), tableOf(metric.kind)) as MetricBlock;
     const dataEnd = metric.dataEnd;
     let p = metric.data;
@@ -80,11 +84,23 @@ export class Metrics extends SignalBlocks {
         const n = length(p, dataEnd);
         p = POS + n;
         this.begin();
-        if (this.readPoint(p - n, p, block)) block.endPoint(this.resource, this.scope, metric, p - n);
+        const isStored = this.readPoint(p - n, p, block);
+        if (isStored) block.endPoint(this.resource, this.scope, metric, p - n);
+        if (NAMES_SERIES) putSeries(this.series, isStored);
       } else {
         p = skip(p, dataEnd, tag);
       }
     }
+  }
+
+  /** What the series of all points of the metric have in common. */
+  private enterSeries(): void {
+    const scope = this.scope;
+    if (this.seriesScope !== scope.generation) {
+      this.seriesScope = scope.generation;
+      enterScope(this.resource.sum(), scope.name, scope.nameLength);
+    }
+    enterMetric(this.metric.name, this.metric.nameLength);
   }
 
   /** The shard of all points of the metric. */

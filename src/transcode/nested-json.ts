@@ -8,6 +8,7 @@ import {
   ARRAY, BOOL, BYTES, DOUBLE, INT, LIST, MEMBER, MEMBER_AT, MEMBER_END, STRING, checkNested, isTrue,
   readMember,
 } from './any-value.ts';
+import { boundNesting } from './bounds.ts';
 import { Bytes } from './bytes.ts';
 import { ANY_VALUE, check } from './check.ts';
 import { NESTING_TOO_DEEP, TEXT_BASE64, TEXT_FALSE, TEXT_HEX, TEXT_NULL, TEXT_TRUE } from './codes.ts';
@@ -42,6 +43,7 @@ export function beginTexts(levels: u32): void {
 export function writeNested(member: u32, p: u32, end: u32, depth: u32, out: Bytes): void {
   if (depth > nestingMax) {
     reject(NESTING_TOO_DEEP);
+    boundNesting();
     checkNested(member, p, end);
     return;
   }

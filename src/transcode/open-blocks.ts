@@ -4,7 +4,7 @@
  * the same, without.
  */
 import { assert } from '../base/errors.ts';
-import type { Block, OpenBlocks } from '../model/block.ts';
+import type { Block, OpenBlocks, RecordBounds } from '../model/block.ts';
 import {
   FORMAT_REASONS, NOTHING, type Outcome, type RejectReason, WARNINGS, type Warning,
 } from '../model/outcome.ts';
@@ -13,6 +13,7 @@ import {
   CLOSED_BLOCK, CLOSED_HEAD, COUNT_ACCEPTED, SHARDS_MAX, SIGNAL_LOGS, SIGNAL_METRICS, SIGNAL_TRACES,
 } from './codes.ts';
 import { type Engine, type EngineName, loadEngine } from './engine.ts';
+import { Exceeded } from './host.ts';
 import { COLUMNS, type ColumnType, SIGNAL_TABLES } from './tables.ts';
 
 const SIGNAL_NUMBERS: Readonly<Record<Signal, number>> = {
@@ -22,32 +23,54 @@ const SIGNAL_NUMBERS: Readonly<Record<Signal, number>> = {
 /** WebAssembly's memory never shrinks: after an unusual request the next blocks begin in a new one. */
 const MEMORY_KEPT_BYTES_MAX = 128 * 1024 * 1024;
 
+export interface TranscodeLimits {
+  readonly nestingMax: number;
+  readonly seriesSeed?: number;
+}
+
+const UNBOUNDED: RecordBounds = {
+  attributesMax: 0,
+  valueBytesMax: 0,
+  eventsMax: 0,
+  linksMax: 0,
+  timeMinMs: 0,
+  timeMaxMs: 0,
+  nesting: false,
+  series: false,
+};
+
 /**
  * Open blocks for one signal.
- * @param limits nestingMax: how many arrays and key-value lists may stand inside each other in one AnyValue.
+ * @param limits nestingMax: how many arrays and key-value lists may stand inside each other in one AnyValue;
+ *   seriesSeed: what the names of series depend on (`series`), an integer below 2^53, the same wherever they
+ *   are compared
  * @throws Fault `transcoder_not_built` (not retried) when the wasm engine wasn't built; `append` and `close`
  *   of the result throw Fault `transcoder_memory` when the engine's memory (2 GiB) is exhausted.
  */
 export async function createOpenBlocks(
-  signal: Signal, engine: EngineName, limits: { readonly nestingMax: number },
+  signal: Signal, engine: EngineName, limits: TranscodeLimits,
 ): Promise<OpenBlocks> {
   const create = await loadEngine(engine);
-  return new EngineBlocks(signal, create, limits.nestingMax);
+  return new EngineBlocks(signal, create, limits);
 }
 
 class EngineBlocks implements OpenBlocks {
   readonly #signal: Signal;
   readonly #create: () => Engine;
-  readonly #nestingMax: number;
+  readonly #limits: TranscodeLimits;
   #weights: readonly number[] = [1];
   #engine: Engine;
   #handle: number;
   #viewed: DataView = new DataView(new ArrayBuffer(0));
+  /** Whose name the engine has. */
+  #tenant = '';
+  /** What the last call was, while that counts. */
+  #appended: RecordBounds | undefined;
 
-  constructor(signal: Signal, create: () => Engine, nestingMax: number) {
+  constructor(signal: Signal, create: () => Engine, limits: TranscodeLimits) {
     this.#signal = signal;
     this.#create = create;
-    this.#nestingMax = nestingMax;
+    this.#limits = limits;
     this.#engine = create();
     this.#handle = this.#open();
   }
@@ -59,6 +82,7 @@ class EngineBlocks implements OpenBlocks {
     const sum = weights.reduce((total, weight) => total + weight, 0);
     assert(sum > 0 && sum < 2 ** 32, `the weights' sum ${sum} is out of range`);
     this.#weights = [...weights];
+    this.#appended = undefined;
     this.#route();
   }
 
@@ -70,21 +94,46 @@ class EngineBlocks implements OpenBlocks {
     return this.#engine.calls.bytes(this.#handle) >>> 0;
   }
 
-  append(request: Uint8Array): Outcome {
+  append(request: Uint8Array, tenant = ''): Outcome {
+    const outcome = this.appendWithin(request, UNBOUNDED, tenant);
+    assert(outcome, 'where nothing is bounded nothing exceeds a bound');
+    return outcome;
+  }
+
+  appendWithin(request: Uint8Array, bounds: RecordBounds, tenant = ''): Outcome | undefined {
     const { calls } = this.#engine;
+    this.#appended = undefined;
+    this.#bound(bounds);
+    if (tenant !== this.#tenant) this.#name(tenant);
     const input = calls.input(this.#handle, request.length) >>> 0;
     this.#engine.memory().set(request, input);
     try {
-      calls.append(this.#handle, request.length);
+      if (!calls.append(this.#handle, request.length)) return undefined;
     } catch (error) {
       calls.restore(this.#handle);
+      if (error instanceof Exceeded) return undefined;
       throw error;
     }
+    this.#appended = bounds;
     return this.#outcome();
+  }
+
+  undo(): void {
+    assert(this.#appended, 'there is nothing to be taken back');
+    this.#appended = undefined;
+    this.#engine.calls.restore(this.#handle);
+  }
+
+  series(): Uint32Array {
+    if (!this.#appended?.series) return new Uint32Array();
+    const { calls } = this.#engine;
+    const at = calls.series(this.#handle) >>> 0;
+    return new Uint32Array(this.#engine.memory().buffer, at, calls.seriesBytes(this.#handle) / 4);
   }
 
   close(): readonly Block[] {
     const { calls } = this.#engine;
+    this.#appended = undefined;
     const closed = calls.close(this.#handle) >>> 0;
     const memory = this.#engine.memory();
     const view = this.#view();
@@ -107,19 +156,43 @@ class EngineBlocks implements OpenBlocks {
     const fresh = this.#create();
     if (fresh === this.#engine) return;
     this.#engine = fresh;
+    this.#tenant = '';
     this.#handle = this.#open();
     this.#route();
   }
 
   #open(): number {
     const { calls } = this.#engine;
-    const handle = calls.open(SIGNAL_NUMBERS[this.#signal], this.#nestingMax) >>> 0;
+    const handle = calls.open(SIGNAL_NUMBERS[this.#signal], this.#limits.nestingMax) >>> 0;
     SIGNAL_TABLES[this.#signal].forEach((table, number) => {
       const heads = headsOf(COLUMNS[table]);
       const at = calls.heads(handle, number, heads.length) >>> 0;
       this.#engine.memory().set(heads, at);
     });
     return handle;
+  }
+
+  /** Said for each request: of the plain engine's memory there is one for all. */
+  #bound(bounds: RecordBounds): void {
+    const { calls } = this.#engine;
+    const { attributesMax, valueBytesMax, eventsMax, linksMax, timeMinMs, timeMaxMs } = bounds;
+    const { seriesSeed = 0 } = this.#limits;
+    calls.boundCounts(attributesMax, valueBytesMax, eventsMax, linksMax);
+    // A bound of time is itself within 4.3 s of which some are beyond it: these don't count as within.
+    const first = timeMinMs === 0 ? 0 : timeUpper(timeMinMs) + 1;
+    const last = timeMaxMs === 0 ? UINT32_MAX : Math.min(timeUpper(timeMaxMs) - 1, UINT32_MAX);
+    assert(last >= 0, `${timeMaxMs} ms since 1970 is no time that bounds anything`);
+    calls.boundTimes(first, last, bounds.nesting);
+    calls.wantSeries(bounds.series, seriesSeed >>> 0, Math.floor(seriesSeed / 2 ** 32) >>> 0);
+  }
+
+  #name(tenant: string): void {
+    const text = Buffer.from(tenant);
+    // Until it is there the engine has none: it may lack the memory for it.
+    this.#tenant = '';
+    const at = this.#engine.calls.tenant(this.#handle, text.length) >>> 0;
+    this.#engine.memory().set(text, at);
+    this.#tenant = tenant;
   }
 
   #route(): void {
@@ -160,6 +233,14 @@ class EngineBlocks implements OpenBlocks {
     if (accepted === 0 && rejected === 0 && warnings.size === 0) return NOTHING;
     return { accepted, rejected, reasons, warnings };
   }
+}
+
+const UINT32_MAX = 2 ** 32 - 1;
+
+/** The upper 32 bits of a time in nanoseconds: 1e6 / 2^32 is 15625 / 2^26, so nothing has to be rounded. */
+function timeUpper(ms: number): number {
+  const unit = 2 ** 26;
+  return Math.floor(ms / unit) * 15_625 + Math.floor(((ms % unit) * 15_625) / unit);
 }
 
 /**

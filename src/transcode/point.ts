@@ -1,5 +1,6 @@
 /** What the data points of all kinds have in common (opentelemetry.proto.metrics.v1). */
 import { SortedAttributes } from './attributes.ts';
+import { boundTime } from './bounds.ts';
 import { TIME_OUT_OF_RANGE } from './codes.ts';
 import { isTimeInRange } from './ids.ts';
 import type { MetricBlock } from './metric-block.ts';
@@ -50,6 +51,7 @@ export abstract class Point {
   protected accept(block: MetricBlock): boolean {
     this.attributes.write(block.attributes);
     if (!isTimeInRange(this.startTime) || !isTimeInRange(this.time)) reject(TIME_OUT_OF_RANGE);
+    boundTime(this.time);
     if (!endRecord()) {
       block.cancel();
       return false;

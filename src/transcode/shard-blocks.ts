@@ -21,6 +21,8 @@ export class ShardBlocks {
   /** The request at hand, and the places of the blocks that it has appended to, 4 bytes each. */
   private request: u32 = 0;
   private readonly touched: Bytes = new Bytes(1024);
+  private keptRows: u32 = 0;
+  private keptBytes: u32 = 0;
 
   constructor(tableCount: u32) {
     this.tableCount = tableCount;
@@ -73,6 +75,8 @@ export class ShardBlocks {
 
   beginRequest(): void {
     this.request += 1;
+    this.keptRows = this.rows;
+    this.keptBytes = this.bytes;
     this.touched.clear();
   }
 
@@ -84,10 +88,12 @@ export class ShardBlocks {
     }
   }
 
-  /** Brings back the blocks as they were before the request. */
+  /** Brings back the blocks as they were before the request, whether it has ended or not. */
   restore(): void {
     for (let p = this.touched.base; p < this.touched.at; p += 4) this.at(load32(p)).restore();
     this.touched.clear();
+    this.rows = this.keptRows;
+    this.bytes = this.keptBytes;
   }
 
   /**

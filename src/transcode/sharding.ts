@@ -3,7 +3,9 @@
  * the same numbers from the request (shard-key.ts), and both take the key's remainder by the sum of the
  * shards' weights: so a row is where a reader of the Distributed table looks for it.
  *
- * All keys are of 32 bits and without sign, and made of what is stored, not of what was sent.
+ * All keys are of 32 bits and without sign, and made of what is stored, not of what was sent. So the tenant
+ * that a gateway writes into a resource counts like its other attributes: logs and points of a tenant are
+ * placed with its name, and nothing changes for requests without one.
  */
 import type { Table } from '../model/signal.ts';
 

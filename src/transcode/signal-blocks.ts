@@ -4,6 +4,7 @@
  * Fields may come in any order, so each level is walked twice: for what holds for all of its records, then
  * for them.
  */
+import { EXCEEDED, beginBounds } from './bounds.ts';
 import { Bytes } from './bytes.ts';
 import { CLOSED_BLOCK, CLOSED_HEAD, NESTING_TOO_DEEP } from './codes.ts';
 import { Resource, Scope } from './levels.ts';
@@ -32,6 +33,8 @@ export abstract class SignalBlocks {
   readonly scope: Scope = new Scope();
   readonly router: Router = new Router();
   readonly blocks: ShardBlocks;
+  /** 12 bytes for each data point of the request at hand, where series are wanted. */
+  readonly series: Bytes = new Bytes(64);
   protected readonly queue: RecordQueue = new RecordQueue();
   private readonly input: Bytes = new Bytes(65536);
   private readonly out: Bytes = new Bytes(65536);
@@ -89,11 +92,23 @@ export abstract class SignalBlocks {
     return this.input.base;
   }
 
+  /** Where the host has to put the name of whose the requests are from now on: `n` bytes, 0 for nobody's. */
+  tenantFor(n: u32): u32 {
+    const tenant = this.resource.tenant;
+    tenant.clear();
+    tenant.need(n);
+    tenant.at += n;
+    return tenant.base;
+  }
+
   /**
-   * Appends the request of `n` bytes in the input. When it fails (an exception of the host), call `restore`.
+   * Appends the request of `n` bytes in the input; false when it wasn't, since a record exceeds a bound. When
+   * it fails (an exception of the host), call `restore`.
    */
-  append(n: u32): void {
+  append(n: u32): boolean {
     this.blocks.beginRequest();
+    this.series.clear();
+    beginBounds();
     const end = this.input.base + n;
     beginRequest(this.input.base, end);
     beginTexts(this.nestingMax);
@@ -111,11 +126,16 @@ export abstract class SignalBlocks {
         p = skip(p, end, tag);
       }
     }
+    if (EXCEEDED) {
+      this.restore();
+      return false;
+    }
     releaseCopies(0);
     this.blocks.endRequest();
+    return true;
   }
 
-  /** Brings back the blocks as they were before the last `append`, which has failed. */
+  /** Brings back the blocks as they were before the last `append`, whether it has failed or not. */
   restore(): void {
     this.blocks.restore();
     this.queue.clear();

@@ -2,6 +2,7 @@
  * One Span of opentelemetry.proto.trace.v1, read: where its fields are. Its lists go into the block at once.
  */
 import { putAttribute } from './attributes.ts';
+import { EVENTS_MAX, LINKS_MAX, boundAttributes, boundEnd, boundTime, exceed } from './bounds.ts';
 import {
   LINK_ID_INVALID, PARENT_SPAN_ID_INVALID, SPAN_ID_INVALID, TIME_OUT_OF_RANGE, TRACE_ID_INVALID,
 } from './codes.ts';
@@ -85,6 +86,15 @@ export class Span {
     }
     this.readStatus(this.status, this.statusEnd);
     this.check();
+    this.bound(block);
+  }
+
+  private bound(block: TraceBlock): void {
+    boundAttributes(block.attributes.addedPairs());
+    if (block.events.attributes.addedRows() > EVENTS_MAX) exceed();
+    if (block.links.attributes.addedRows() > LINKS_MAX) exceed();
+    boundTime(this.startTime);
+    boundEnd(this.endTime);
   }
 
   /** Reads a field whose tag ended at `p`; where the field ends. */
@@ -173,6 +183,7 @@ export class Span {
 }
 
 function readEvent(start: u32, end: u32, events: EventColumns): void {
+  const pairsBefore = events.attributes.count();
   let time = ZERO;
   let name = start;
   let nameLength: u32 = 0;
@@ -203,10 +214,12 @@ function readEvent(start: u32, end: u32, events: EventColumns): void {
   if (!isTimeInRange(time)) reject(TIME_OUT_OF_RANGE);
   events.time.put64(time);
   events.name.putText(name, nameLength);
+  boundAttributes(events.attributes.count() - pairsBefore);
   events.attributes.endRow();
 }
 
 function readLink(start: u32, end: u32, links: LinkColumns): void {
+  const pairsBefore = links.attributes.count();
   let traceId = start;
   let traceIdLength: u32 = 0;
   let spanId = start;
@@ -253,5 +266,6 @@ function readLink(start: u32, end: u32, links: LinkColumns): void {
   putId(links.traceId, traceId, traceIdLength);
   putId(links.spanId, spanId, spanIdLength);
   links.traceState.putText(traceState, traceStateLength);
+  boundAttributes(links.attributes.count() - pairsBefore);
   links.attributes.endRow();
 }

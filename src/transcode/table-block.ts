@@ -1,6 +1,7 @@
 /** What the open blocks of all tables have in common. */
+import { EXCEEDED } from './bounds.ts';
 import type { Bytes, Column } from './bytes.ts';
-import { ROWS_TOO_LARGE } from './codes.ts';
+import { BOUND_EXCEEDED, ROWS_TOO_LARGE } from './codes.ts';
 import type { LowColumn, MapColumn } from './column.ts';
 import type { Heads } from './native.ts';
 import { putAll, putLow, putMap } from './native.ts';
@@ -28,6 +29,11 @@ export function beginRows(): void {
   copiedByRequest = 0;
 }
 
+/** Within the bounds the rows may not be too large: what was exceeded so far is known then. */
+function tooLarge(p: u32): void {
+  malformed(EXCEEDED ? BOUND_EXCEEDED : ROWS_TOO_LARGE, p);
+}
+
 export abstract class TableBlock {
   rows: u32 = 0;
   /** The last request that appended to the block (ShardBlocks). */
@@ -39,6 +45,7 @@ export abstract class TableBlock {
   private keptRows: u32 = 0;
   private keptRepeated: u32 = 0;
   private countedBytes: u32 = 0;
+  private keptCountedBytes: u32 = 0;
 
   constructor(heads: Heads) {
     this.heads = heads;
@@ -58,25 +65,27 @@ export abstract class TableBlock {
     this.rows += 1;
     this.repeated += repeated;
     repeatedByRequest += repeated;
-    if (repeatedByRequest > REPEATED_BYTES_MAX) malformed(ROWS_TOO_LARGE, record);
+    if (repeatedByRequest > REPEATED_BYTES_MAX) tooLarge(record);
   }
 
   /** Begins a run that takes so many bytes, which are given back. */
   protected addRun(bytes: u32): u32 {
     copiedByRequest += bytes;
-    if (copiedByRequest > COPIED_BYTES_MAX) malformed(ROWS_TOO_LARGE, 0);
+    if (copiedByRequest > COPIED_BYTES_MAX) tooLarge(0);
     return bytes;
   }
 
   keep(): void {
     this.keptRows = this.rows;
     this.keptRepeated = this.repeated;
+    this.keptCountedBytes = this.countedBytes;
     for (let i: i32 = 0; i < this.columns.length; i++) this.column(i).keep();
   }
 
   restore(): void {
     this.rows = this.keptRows;
     this.repeated = this.keptRepeated;
+    this.countedBytes = this.keptCountedBytes;
     for (let i: i32 = 0; i < this.columns.length; i++) this.column(i).restore();
     this.leaveLevels();
   }
@@ -87,6 +96,7 @@ export abstract class TableBlock {
     this.keptRows = 0;
     this.keptRepeated = 0;
     this.countedBytes = 0;
+    this.keptCountedBytes = 0;
     for (let i: i32 = 0; i < this.columns.length; i++) this.column(i).clear();
     this.leaveLevels();
   }

@@ -6,6 +6,7 @@
 import {
   BOOL, BYTES, DOUBLE, INT, MEMBER, MEMBER_AT, MEMBER_END, STRING, isTrue, readMember,
 } from './any-value.ts';
+import { SHORT_END, boundValue } from './bounds.ts';
 import { Bytes } from './bytes.ts';
 import { TEXT_FALSE, TEXT_TRUE } from './codes.ts';
 import { writeBase64, writeNested } from './nested-json.ts';
@@ -20,7 +21,7 @@ const json = new Bytes(1024);
 // @inline
 export function putValue(p: u32, end: u32, out: Bytes): void {
   const n: u32 = load8(p + 1);
-  if (n < 128 && p + 2 + n === end && load8(p) === STRING) {
+  if (n < SHORT_END && p + 2 + n === end && load8(p) === STRING) {
     // A short string and nothing else, by far the usual value: its length byte is copied with the text.
     out.need(n + 1);
     copy(out.at, p + 1, n + 1);
@@ -46,7 +47,7 @@ function putOther(p: u32, end: u32, out: Bytes): void {
       out.put8(0);
       break;
     case STRING:
-      out.putText(at, n);
+      putBound(at, n, out);
       break;
     case BOOL:
       putWord(isTrue(at) ? TEXT_TRUE : TEXT_FALSE, out);
@@ -63,13 +64,19 @@ function putOther(p: u32, end: u32, out: Bytes): void {
       json.clear();
       if (MEMBER === BYTES) writeBase64(at, n, json);
       else writeNested(MEMBER, at, MEMBER_END, 1, json);
-      out.putText(json.base, json.size());
+      putBound(json.base, json.size(), out);
   }
+}
+
+function putBound(at: u32, n: u32, out: Bytes): void {
+  boundValue(n);
+  out.putText(at, n);
 }
 
 function putInt(low: u32, high: u32, out: Bytes): void {
   out.need(24);
   const n = decimalInt64(out.at + 1, low, high);
+  boundValue(n);
   store8(out.at, n);
   out.at += n + 1;
 }
@@ -77,10 +84,11 @@ function putInt(low: u32, high: u32, out: Bytes): void {
 function putDouble(p: u32, out: Bytes): void {
   out.need(32);
   const n = decimalDouble(out.at + 1, p);
+  boundValue(n);
   store8(out.at, n);
   out.at += n + 1;
 }
 
 function putWord(slot: u32, out: Bytes): void {
-  out.putText(textAt(slot), textLength(slot));
+  putBound(textAt(slot), textLength(slot), out);
 }

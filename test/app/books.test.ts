@@ -1,6 +1,6 @@
 /**
  * Goal: the gauges say what the books of all shards say, unknown is no figure, freshness grows while nothing is written
- * or Redis is away, and clients are pushed back at once for as long as Redis is away or the queue is full.
+ * or Redis is away, and who wants to know is told of all shards' books.
  */
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Books } from '../../src/app/books.ts';
@@ -8,7 +8,7 @@ import { sleep } from '../../src/base/clock.ts';
 import { createInstruments } from '../../src/metrics/instruments.ts';
 import type { BatchStore } from '../../src/queue/batch-store.ts';
 import { openStore } from '../queue/support.ts';
-import { RedisServer, eventually, silent } from '../redis/server.ts';
+import { RedisServer, silent } from '../redis/server.ts';
 import { sample } from '../support/program.ts';
 
 const SHARDS = 2;
@@ -86,40 +86,12 @@ test('a clock of Redis that was set back gives no freshness below 0', async () =
   expect(value('freshness_seconds', { signal: 'logs' })).toBeGreaterThanOrEqual(0);
 });
 
-test('Redis away: pushed back at once with a delay that differs, and let in again by itself', async () => {
-  expect(books.pressure()).toBeUndefined();
-  await server.kill();
-  await eventually(() => !store.redis.ready, 'it is noticed');
-  const delays = Array.from({ length: 50 }, () => {
-    const verdict = books.pressure();
-    expect(verdict).toMatchObject({ kind: 'later', reason: 'redis_unavailable' });
-    return verdict?.kind === 'later' ? verdict.retryAfterMs : 0;
-  });
-  expect(Math.min(...delays)).toBeGreaterThanOrEqual(1_000);
-  expect(new Set(delays).size).toBeGreaterThan(40);
-  const away = await scrape();
-  expect(away.value('backpressure_level')).toBe(2);
-  expect(away.value('backpressure_reason', { reason: 'redis_unavailable' })).toBe(1);
-  await server.up();
-  await eventually(() => books.pressure() === undefined, 'it is noticed');
-  const back = await scrape();
-  expect(back.value('backpressure_level')).toBe(0);
-  expect(back.value('backpressure_reason', { reason: 'redis_unavailable' })).toBe(0);
-});
-
-test.each([
-  [99, undefined],
-  [100, 'queue_full'],
-])('%d bytes of at most 100: %s', async (bytes, reason) => {
-  books.bytesMax = 100;
-  await book(0, { bytes: bytes - 40 });
-  await book(1, { bytes: 30, deadBytes: 10 });
-  const { value } = await scrape();
-  const verdict = books.pressure();
-  expect(verdict?.kind === 'later' ? verdict.reason : undefined).toBe(reason);
-  expect(value('backpressure_reason', { reason: 'queue_full' })).toBe(reason === undefined ? 0 : 1);
-  // With Redis away it is that which is said: the queue's figure is an old one.
-  await server.kill();
-  await eventually(() => !store.redis.ready, 'it is noticed');
-  expect(books.pressure()).toMatchObject({ reason: 'redis_unavailable' });
+test('whoever listens gets the books of all shards, each time that they were read', async () => {
+  const heard: number[][] = [];
+  books.onRead((shards) => heard.push(shards.map(({ queueBytes }) => queueBytes)));
+  await book(0, { bytes: 5 });
+  await book(1, { bytes: 7, deadBytes: 2 });
+  await books.refresh();
+  expect(heard.at(-1)).toEqual([5, 7]);
+  expect(books.queueBytes).toBe(14);
 });

@@ -23,6 +23,7 @@ import { Writer } from '../../src/write/writer.ts';
 import { plainCompressor } from '../queue/support.ts';
 import type { FarmHost } from '../support/farm.ts';
 import { silent } from '../support/services.ts';
+import { liveOf } from '../support/live.ts';
 import { COLUMNS, NumberedBlocks, decode } from './rows.ts';
 
 const PACE = {
@@ -66,7 +67,7 @@ export async function startPipeline(environment: Readonly<Record<string, string>
   const routing = new RoleRouting({
     store: new RoutingStore(store.redis),
     ...settings.clickhouse,
-    ...createEyes('writer', { settings, instruments, logger: silent, lifecycle }),
+    ...createEyes('writer', { settings, live: liveOf(settings), instruments, logger: silent, lifecycle }),
     stopped: () => lifecycle.stopping,
     logger: silent,
     readEveryMs: 100,

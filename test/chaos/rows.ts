@@ -64,6 +64,18 @@ export class NumberedBlocks implements OpenBlocks {
     return { ...NOTHING, accepted: count };
   }
 
+  appendWithin(request: Uint8Array): Outcome {
+    return this.append(request);
+  }
+
+  undo(): void {
+    throw new Error('these rows have no limits');
+  }
+
+  series(): Uint32Array {
+    return new Uint32Array(0);
+  }
+
   close(): readonly Block[] {
     const open = [...this.#open].sort(([one], [other]) => one - other);
     const blocks = open.map(([shard, ids]) => ({

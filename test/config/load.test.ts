@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { ConfigurationError } from '../../src/base/errors.ts';
 import { DEFINITIONS } from '../../src/config/definitions.ts';
+import { LIVE_KEYS } from '../../src/config/live-keys.ts';
 import { loadSettings } from '../../src/config/load.ts';
 import { printSettings } from '../../src/config/print.ts';
 
@@ -124,6 +125,8 @@ describe('values at their edges', () => {
   test('rules between settings', () => {
     expect(refusal({ SLUICE_RECEIVE_BYTES_IN_FLIGHT_MAX: '65536' })).toContain('SLUICE_REQUEST_BYTES_MAX');
     expect(refusal({ SLUICE_WRITE_RETRY_MS_MIN: '20000' })).toContain('SLUICE_WRITE_RETRY_MS_MAX');
+    expect(refusal({ SLUICE_PRESSURE_RETRY_MS_MIN: '30001' })).toContain('SLUICE_PRESSURE_RETRY_MS_MAX');
+    expect(refusal({ SLUICE_PRESSURE_RETRY_MS_MIN: '30000' })).toBe('accepted');
   });
 });
 
@@ -167,11 +170,11 @@ test('passwords are never printed, not in print and not in a refusal', () => {
 
 test('docs/configuration.md and the definitions agree, both ways', () => {
   const page = readFileSync(new URL('../../docs/configuration.md', import.meta.url), 'utf8');
-  const rows = [...page.matchAll(/^\| `([\w.]+)` \| `(SLUICE_\w+)` \| (.*?) \| (.*?) \| (.*?) \|$/gm)].map(
-    (row) => row.slice(1),
-  );
+  const cells = /^\| `([\w.]+)`( \(live\))? \| `(SLUICE_\w+)` \| (.*?) \| (.*?) \| (.*?) \|$/gm;
+  const rows = [...page.matchAll(cells)].map((row) => row.slice(1));
   const expected = DEFINITIONS.map((definition) => [
     definition.key,
+    LIVE_KEYS.has(definition.key) ? ' (live)' : undefined,
     definition.env,
     shownDefault(definition),
     definition.help,

@@ -34,6 +34,7 @@ export const DEFAULTS = {
   retention: KEPT_FOR_EVER,
   outageHoursMax: 24,
   storagePolicy: '',
+  tenantColumn: false,
   migrationsDir: 'sql',
   waitMsMax: 20_000,
   version: '0.0.0',

@@ -47,7 +47,9 @@ describe('a folder', () => {
 });
 
 /** sluice's own migrations. */
-const OWN = readdirSync(new URL('../../sql/', import.meta.url)).sort();
+const OWN = readdirSync(new URL('../../sql/', import.meta.url))
+  .filter((name) => name.endsWith('.sql'))
+  .sort();
 
 describe('the histories of a start', () => {
   test("are the program's own alone by default, whatever folder it is started in", () =>

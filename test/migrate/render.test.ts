@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { ConfigurationError } from '../../src/base/errors.ts';
-import { readHistories } from '../../src/migrate/history.ts';
+import { readHistories, readTenantColumn } from '../../src/migrate/history.ts';
 import { parseMigration } from '../../src/migrate/migration.ts';
 import { PLACEHOLDERS, type RenderContext, deduplicationWindow } from '../../src/migrate/placeholders.ts';
 import { renderMigration } from '../../src/migrate/render.ts';
@@ -50,6 +50,18 @@ describe('the whole schema', () => {
     ]),
   ])('%s', async (_, context, name) => {
     await expect(schema(context)).toMatchFileSnapshot(`../golden/${name}.sql`);
+  });
+
+  test.each<[string, RenderContext, string]>([
+    ['one server', SINGLE, 'single-server'],
+    ['one server of 23.8', { ...OLD, server: { ...OLD.server, version: { major: 23, minor: 8 } } }, 'single-server-23.8'],
+    ['shards', SHARDED, 'sharded-per-host'],
+    ['replicas', CLUSTER, 'replicated-per-host'],
+    ['replicas, on cluster', { ...CLUSTER, onCluster: true }, 'replicated-on-cluster'],
+  ])('the column of tenants, %s', async (_, context, name) => {
+    const statements = renderMigration(readTenantColumn(true).migration, context);
+    const text = statements.map(({ sql }) => `${sql};\n`).join('\n');
+    await expect(text).toMatchFileSnapshot(`../golden/tenant-column-${name}.sql`);
   });
 
   test('every host is told the same: what differs between them are their macros', () => {

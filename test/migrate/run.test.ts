@@ -18,7 +18,9 @@ const clickhouse = useClickHouse();
 const contextFor = useContext(clickhouse);
 
 /** sluice's own migrations. */
-const OWN = readdirSync(SQL).sort();
+const OWN = readdirSync(SQL)
+  .filter((name) => name.endsWith('.sql'))
+  .sort();
 
 const ALL_TABLES = [
   'otel_logs',

@@ -114,11 +114,19 @@ class Faults {
 
 interface Context {
   readonly into: Collected;
+  readonly tenant: string;
   readonly nestingMax: number;
   readonly resource: Message;
   readonly scope: Message;
   readonly resourceSchemaUrl: string;
   readonly scopeSchemaUrl: string;
+}
+
+/** With a tenant nobody else is named, and that stands last. */
+function resourcePairs({ resource, tenant }: Context): (readonly [string, string])[] {
+  if (tenant === '') return pairs(resource.attributes);
+  const own = pairs(resource.attributes).filter(([key]) => key !== 'sluice.tenant');
+  return [...own, ['sluice.tenant', Buffer.from(tenant).toString('latin1')]];
 }
 
 function serviceName(resource: Message): string {
@@ -140,7 +148,7 @@ function spanColumns(span: Message, context: Context): Row {
     SpanName: textIn(span.name),
     SpanKind: SPAN_KINDS[numberIn(span.kind)] ?? 'Unspecified',
     ServiceName: serviceName(context.resource),
-    ResourceAttributes: pairs(context.resource.attributes),
+    ResourceAttributes: resourcePairs(context),
     ScopeName: textIn(context.scope.name),
     ScopeVersion: textIn(context.scope.version),
     SpanAttributes: pairs(span.attributes),
@@ -193,7 +201,7 @@ function takeLog(log: Message, context: Context): void {
     ServiceName: serviceName(context.resource),
     Body: valueText(messageIn(log.body)),
     ResourceSchemaUrl: context.resourceSchemaUrl,
-    ResourceAttributes: pairs(context.resource.attributes),
+    ResourceAttributes: resourcePairs(context),
     ScopeSchemaUrl: context.scopeSchemaUrl,
     ScopeName: textIn(context.scope.name),
     ScopeVersion: textIn(context.scope.version),
@@ -214,7 +222,7 @@ function pointValue(point: Message): bigint {
 
 function metricColumns(metric: Message, point: Message, context: Context): Row {
   return {
-    ResourceAttributes: pairs(context.resource.attributes),
+    ResourceAttributes: resourcePairs(context),
     ResourceSchemaUrl: context.resourceSchemaUrl,
     ScopeName: textIn(context.scope.name),
     ScopeVersion: textIn(context.scope.version),
@@ -349,14 +357,18 @@ const SHAPES = {
   metrics: ['resourceMetrics', 'scopeMetrics', 'metrics', takeMetric],
 } as const;
 
-/** @param request a decoded Export<Signal>ServiceRequest. */
-export function expectedRows(signal: Signal, request: Message, nestingMax: number): Expected {
+/**
+ * @param request a decoded Export<Signal>ServiceRequest.
+ * @param tenant whose it is, empty: nobody's
+ */
+export function expectedRows(signal: Signal, request: Message, nestingMax: number, tenant = ''): Expected {
   const [resources, scopes, records, take] = SHAPES[signal];
   const into = new Collected();
   for (const underResource of messagesIn(request[resources])) {
     for (const underScope of messagesIn(underResource[scopes])) {
       const context = {
         into,
+        tenant,
         nestingMax,
         resource: messageIn(underResource.resource) ?? {},
         scope: messageIn(underScope.scope) ?? {},

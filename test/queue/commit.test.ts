@@ -7,7 +7,9 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Fragment } from '../../src/model/batch.ts';
 import { Malformed } from '../../src/model/block.ts';
+import { NO_BOUNDS } from '../../src/app/screening.ts';
 import type { BatchStore } from '../../src/queue/batch-store.ts';
+import type { Within } from '../../src/queue/commit.ts';
 import { RedisServer } from '../redis/server.ts';
 import { LOST, ONE, openStore, outcome, SlowStore, startCommit as start } from './support.ts';
 
@@ -59,6 +61,27 @@ describe('a group', () => {
     store.appends[0]?.resolve();
     expect(await Promise.all(neighbours)).toEqual([outcome(1), 'refused', outcome(1)]);
     expect(store.appends.map(({ text }) => text)).toEqual(['a\nb\n']);
+  });
+
+  it('goes on without a request that is beyond a bound, or that nobody takes', async () => {
+    const { submit, commit } = start(store);
+    const within = (valueBytesMax: number, takes: Within['takes']): Within => {
+      return { bounds: { ...NO_BOUNDS, valueBytesMax }, takes };
+    };
+    const offer = (text: string, bounds: Within) => commit.submitWithin(Buffer.from(text), bounds);
+    const first = submit('2:a');
+    expect(offer('2:b,long', within(3, () => true))).toBeUndefined();
+    expect(offer('2:c', within(3, ({ accepted }) => accepted > 1))).toBeUndefined();
+    const told = new Error('not this one');
+    const thrown = () => {
+      throw told;
+    };
+    expect(() => offer('2:d', within(3, thrown))).toThrow(told);
+    const second = offer('2:e', within(3, () => true));
+    await turn();
+    store.appends[0]?.resolve();
+    expect(await Promise.all([first, second])).toEqual([outcome(1), outcome(1)]);
+    expect(store.appends.map(({ text }) => text)).toEqual(['a\ne\n']);
   });
 
   it('that fails fails for all its requests and for nobody else', async () => {

@@ -9,6 +9,7 @@ import { type Gateway, startGateway } from '../../src/app/gateway.ts';
 import { Lifecycle } from '../../src/app/lifecycle.ts';
 import type { RoleContext } from '../../src/app/roles.ts';
 import { Placements } from '../../src/app/placements.ts';
+import { Pressure } from '../../src/app/pressure.ts';
 import { RoleRouting } from '../../src/app/routing.ts';
 import { PerShard } from '../../src/app/shards.ts';
 import { startWriter } from '../../src/app/writer.ts';
@@ -28,6 +29,7 @@ import {
   type TestClickHouse, type TestRedis, eventually, freePort, startClickHouse, startRedis,
 } from '../support/services.ts';
 import { silent } from '../redis/server.ts';
+import { liveOf } from '../support/live.ts';
 import { fragment, items } from './support.ts';
 
 const CLUSTER = 'main';
@@ -98,7 +100,7 @@ async function startRole() {
   });
   const lifecycle = new Lifecycle(silent, 10_000);
   const instruments = createInstruments();
-  const context: RoleContext = { settings, instruments, logger: silent, lifecycle };
+  const context: RoleContext = { settings, live: liveOf(settings), instruments, logger: silent, lifecycle };
   const store = new BatchStore({ ...settings, logger: silent });
   lifecycle.add('Redis', async () => store.close());
   await store.connect();
@@ -114,6 +116,8 @@ async function startRole() {
   lifecycle.add('routing', async () => routing.stop());
   const books = new Books(store, () => routing.current?.shards.length ?? 0, instruments, silent);
   lifecycle.add('books', async () => books.close());
+  const live = { settings: () => settings, role: 'all' as const };
+  const pressure = new Pressure({ store, books, ...live, instruments, logger: silent });
   await routing.first();
   const connection = connectRedis(settings.redis, silent);
   const jobs = new PerShard((shard) => new JobQueue({ redis: connection, shard, logger: silent }));
@@ -126,7 +130,7 @@ async function startRole() {
   const window = new ResendWindow({ redis: store.redis, resend: settings.resend, instruments, logger: silent });
   await window.first();
   const ready = () => true;
-  const gateway = await startGateway(context, { store, books, jobs, routing, placements, window, ready });
+  const gateway = await startGateway(context, { store, pressure, jobs, routing, placements, window, ready });
   routing.start();
   return { lifecycle, store, routing, books, gateway, instruments };
 }

@@ -8,7 +8,7 @@ import { type AppendResult, BatchStore, type Items, type RequestMemo } from '../
 import { DeadLetters } from '../../src/queue/dead-letters.ts';
 import { GroupCommit, type GroupCommitOptions, type Placing } from '../../src/queue/commit.ts';
 import type { Fragment, SealedBatch } from '../../src/model/batch.ts';
-import { type Block, Malformed, type OpenBlocks } from '../../src/model/block.ts';
+import { type Block, Malformed, type OpenBlocks, type RecordBounds } from '../../src/model/block.ts';
 import { NOTHING, type Outcome } from '../../src/model/outcome.ts';
 import { type Signal, type Table, TABLES, signalOf } from '../../src/model/signal.ts';
 import type { RedisSettings } from '../../src/redis/connection.ts';
@@ -88,7 +88,8 @@ export function outcome(accepted: number): Outcome {
  */
 export class TextBlocks implements OpenBlocks {
   /** By `<shard>:<table>`. */
-  readonly #rows = new Map<string, string[]>();
+  #rows = new Map<string, string[]>();
+  #before = new Map<string, string[]>();
   #weights: readonly number[] = [1];
 
   get rows(): number {
@@ -107,11 +108,29 @@ export class TextBlocks implements OpenBlocks {
     const [table = '', rows = ''] = Buffer.from(request).toString().split(':');
     if (table === 'malformed') throw new Malformed('no request', 0);
     const added = rows.split(',').filter((row) => row !== '');
+    this.#before = new Map(this.#rows);
     for (const row of added) {
       const place = `${shardOfRow(row, this.#weights)}:${TABLES[Number(table)] ?? 'otel_traces'}`;
       this.#rows.set(place, [...(this.#rows.get(place) ?? []), row]);
     }
     return outcome(added.length);
+  }
+
+  /** The bound on values is one on the length of rows here. */
+  appendWithin(request: Uint8Array, { valueBytesMax }: RecordBounds): Outcome | undefined {
+    const outcome = this.append(request);
+    const isLong = [...this.#rows.values()].flat().some((row) => row.length > valueBytesMax);
+    if (!isLong || valueBytesMax === 0) return outcome;
+    this.undo();
+    return undefined;
+  }
+
+  undo(): void {
+    this.#rows = this.#before;
+  }
+
+  series(): Uint32Array {
+    return new Uint32Array(0);
   }
 
   close(): readonly Block[] {

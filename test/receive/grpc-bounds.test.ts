@@ -163,6 +163,8 @@ describe('the port', () => {
     addr: { host: '127.0.0.1', port },
     requestBytesMax: LIMIT,
     connectionsMax: 10,
+    connectionsPerAddressMax: 0,
+    tls: undefined,
     keepAliveMs: 60_000,
     sourceHeader: 'x-sluice-source',
     ingest: { take: async () => ADMITTED },

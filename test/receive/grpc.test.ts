@@ -49,7 +49,7 @@ describe('stock clients', () => {
   test('a deadline that passes: what was handed over is finished, then given back', async () => {
     const { open, opened } = gate();
     await start({ answer: () => opened });
-    const reply = await call(client(), EXPORT.traces, MESSAGE, { deadline: Date.now() + 100 });
+    const reply = await call(client(), EXPORT.traces, MESSAGE, { deadline: Date.now() + 1_000 });
     expect(reply.code).toBe(4);
     expect(front.door.requestsInFlight).toBe(1);
     open();

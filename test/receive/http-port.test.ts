@@ -98,6 +98,8 @@ describe('the port', () => {
     addr: { host: '127.0.0.1', port: front.http.port },
     requestBytesMax: LIMIT,
     connectionsMax: 10,
+    connectionsPerAddressMax: 0,
+    tls: undefined,
     corsOrigins: [],
     sourceHeader: 'x-sluice-source',
     ingest: { take: async () => ADMITTED },

@@ -4,10 +4,13 @@
  */
 import { type IncomingHttpHeaders, request as httpRequest } from 'node:http';
 import { type ClientHttp2Session, connect as http2Connect } from 'node:http2';
+import { request as httpsRequest } from 'node:https';
 import { type Socket, connect as tcpConnect } from 'node:net';
+import { TLSSocket, connect as tlsConnect } from 'node:tls';
 import grpc from '@grpc/grpc-js';
 import { Door, type DoorLimits } from '../../src/admit/door.ts';
 import { createLogger } from '../../src/base/log.ts';
+import type { TlsFiles } from '../../src/base/tls.ts';
 import { inflate } from '../../src/compress/inflate.ts';
 import { createInstruments } from '../../src/metrics/instruments.ts';
 import { NOTHING, type Verdict, never } from '../../src/model/outcome.ts';
@@ -27,6 +30,18 @@ export const ADMITTED: Verdict = { kind: 'admit', outcome: { ...NOTHING, accepte
 /** What the ingest was given, with the body as it was after inflating. */
 export type Taken = Omit<IngestRequest, 'body'> & { readonly bytes: Buffer };
 export type Front = Awaited<ReturnType<typeof startFront>>;
+
+/** What every front of a file is served with, where tests of the one way are run for another. */
+export interface Served {
+  readonly tls: TlsFiles;
+  /** What clients trust. */
+  readonly ca: Buffer;
+}
+let served: Partial<Served> & { readonly connectionsPerAddressMax?: number } = {};
+
+export function serveAllWith(way: typeof served): void {
+  served = way;
+}
 
 export interface FrontOptions {
   readonly answer?: (taken: Taken) => Verdict | Promise<Verdict>;
@@ -64,6 +79,8 @@ export async function startFront(options: FrontOptions = {}) {
     addr: { host: '127.0.0.1', port: 0 },
     requestBytesMax,
     connectionsMax: 100,
+    connectionsPerAddressMax: served.connectionsPerAddressMax ?? 0,
+    tls: served.tls,
     sourceHeader: 'x-sluice-source',
     ingest: { take },
     door: admissionOf(door),
@@ -123,7 +140,8 @@ export function http(
 ): Promise<HttpReply> {
   return new Promise((resolve, reject) => {
     const options = { host: '127.0.0.1', port: front.http.port, path, method, headers };
-    const sent = httpRequest({ ...options, agent: false }, (response) => {
+    const ask = served.tls ? httpsRequest : httpRequest;
+    const sent = ask({ ...options, ca: served.ca, agent: false }, (response) => {
       const pieces: Buffer[] = [];
       response.on('data', (piece: Buffer) => pieces.push(piece));
       const { statusCode: status = 0, headers: answered } = response;
@@ -141,10 +159,19 @@ export interface Wire {
   text(): string;
 }
 
+/** Breaks the connection off; over TLS the kernel chooses how. */
+export function reset(socket: Socket): void {
+  if (socket instanceof TLSSocket) socket.destroy();
+  else socket.resetAndDestroy();
+}
+
 export function wire(port: number): Promise<Wire> {
   return new Promise((resolve, reject) => {
     const pieces: Buffer[] = [];
-    const socket = tcpConnect(port, '127.0.0.1', () => resolve({ socket, closed, text }));
+    const ready = () => resolve({ socket, closed, text });
+    const socket: Socket = served.tls
+      ? tlsConnect({ port, host: '127.0.0.1', ca: served.ca, ALPNProtocols: ['h2', 'http/1.1'] }, ready)
+      : tcpConnect(port, '127.0.0.1', ready);
     const closed = new Promise<void>((gone) => socket.on('close', () => gone()));
     const text = () => Buffer.concat(pieces).toString('latin1');
     socket.on('data', (piece) => pieces.push(piece));
@@ -188,7 +215,8 @@ export type StockClient = InstanceType<typeof Client>;
 export function stockClient(front: Front, options: grpc.ClientOptions = {}): StockClient {
   const address = `127.0.0.1:${front.grpc.port}`;
   const own = { 'grpc.use_local_subchannel_pool': 1, 'grpc.enable_retries': 0 };
-  return new Client(address, grpc.credentials.createInsecure(), { ...own, ...options });
+  const credentials = served.tls ? grpc.credentials.createSsl(served.ca) : grpc.credentials.createInsecure();
+  return new Client(address, credentials, { ...own, ...options });
 }
 
 export interface GrpcReply {
@@ -242,7 +270,8 @@ export interface Http2Reply {
 
 /** A bare HTTP/2 session to the gRPC port, for what no stock client would send. */
 export function bareSession(front: Front): ClientHttp2Session {
-  const session = http2Connect(`http://127.0.0.1:${front.grpc.port}`);
+  const scheme = served.tls ? 'https' : 'http';
+  const session = http2Connect(`${scheme}://127.0.0.1:${front.grpc.port}`, { ca: served.ca });
   session.on('error', () => session.destroy());
   return session;
 }

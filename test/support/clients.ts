@@ -14,7 +14,8 @@ import { bareCall, EXPORT, frame, JS, PB } from '../receive/support.ts';
 export { EXPORT, frame, JS, PB };
 
 /** In the words of the vectors' manifests, and `later` for what a client shall send again. */
-export type AnswerKind = 'accept' | 'partial' | 'bad' | '413' | '415' | 'later';
+export type AnswerKind =
+  'accept' | 'partial' | 'bad' | '413' | '415' | 'later' | 'unauthenticated' | 'forbidden';
 
 export interface Answer {
   readonly kind: AnswerKind;
@@ -27,16 +28,26 @@ export interface Answer {
 
 const HTTP_KINDS: Readonly<Record<number, AnswerKind>> = {
   400: 'bad',
+  401: 'unauthenticated',
+  403: 'forbidden',
   413: '413',
   415: '415',
   429: 'later',
   503: 'later',
 };
-const GRPC_KINDS: Readonly<Record<number, AnswerKind>> = { 3: 'bad', 8: '413', 12: '415', 14: 'later' };
+const GRPC_KINDS: Readonly<Record<number, AnswerKind>> = {
+  3: 'bad',
+  7: 'forbidden',
+  8: '413',
+  12: '415',
+  14: 'later',
+  16: 'unauthenticated',
+};
 
 export interface Sent {
   readonly contentType?: string;
   readonly encoding?: string;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** One Export request over HTTP. Rejects with a TypeError when the connection breaks. */
@@ -48,6 +59,7 @@ export async function sendHttp(
 ): Promise<Answer> {
   const { contentType = PB, encoding = '' } = sent;
   const headers = {
+    ...sent.headers,
     'content-type': contentType,
     ...(encoding === '' ? {} : { 'content-encoding': encoding }),
   };
@@ -103,7 +115,13 @@ export class GrpcClient {
   }
 
   /** One Export call. Never rejects: a broken connection is UNAVAILABLE, as for every gRPC client. */
-  send(signal: Signal, body: Uint8Array): Promise<Answer> {
+  send(
+    signal: Signal,
+    body: Uint8Array,
+    headers: Readonly<Record<string, string>> = {},
+  ): Promise<Answer> {
+    const metadata = new grpc.Metadata();
+    for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
     return new Promise((resolve, reject) => {
       const done: grpc.requestCallback<Buffer> = (error, answer) => {
         try {
@@ -113,7 +131,7 @@ export class GrpcClient {
           reject(problem);
         }
       };
-      this.#client.makeUnaryRequest(EXPORT[signal], same, same, Buffer.from(body), done);
+      this.#client.makeUnaryRequest(EXPORT[signal], same, same, Buffer.from(body), metadata, done);
     });
   }
 
@@ -135,6 +153,8 @@ export function readGrpc(
   if (kind === undefined) throw new Error(`a status that OTLP doesn't have: ${code} ${message}`);
   if (message === '') throw new Error(`status ${code} without a reason`);
   const returns = Buffer.isBuffer(details) && messagesIn(decode('RpcStatus', details).details).length > 0;
+  // RESOURCE_EXHAUSTED is for later with RetryInfo, and for good without.
+  if (returns && code === 8) return { kind: 'later', code, message, rejected: 0 };
   if (returns && kind !== 'later') throw new Error(`status ${code} with RetryInfo`);
   return { kind, code, message, rejected: 0 };
 }

@@ -1,0 +1,82 @@
+/** The rules of a signal and a tenant, compiled: what is asked of resources, scopes, metrics and records. */
+import type { Rule } from '../config/rules.ts';
+import type { Signal } from '../model/signal.ts';
+import { type Holds, OF_RECORD, OF_RESOURCE, compileCondition } from './conditions.ts';
+import { KeyTable } from './keys.ts';
+import type { Redaction } from './redact.ts';
+import { type Threshold, thresholdOf } from './sample.ts';
+import { sieveOf } from './sieve.ts';
+import { Replacer } from './texts.ts';
+
+const DEFAULT_REPLACEMENT = '***';
+
+export interface PlannedRule {
+  readonly name: string;
+  /** Its place in the plan. */
+  readonly index: number;
+  readonly action: Rule['action'];
+  readonly threshold: Threshold;
+  /** By level: what has to hold. */
+  readonly tests: readonly (readonly Holds[])[];
+  /** The last level that it asks anything of, 0 if it asks nothing. */
+  readonly depth: number;
+  /** Whether it has to know of keys of records. */
+  readonly asksKeys: boolean;
+  readonly redaction:
+    | (Redaction & { readonly sieve: RegExp | undefined; readonly hasKeys: boolean })
+    | undefined;
+}
+
+export interface Plan {
+  readonly rules: readonly PlannedRule[];
+  readonly resourceKeys: KeyTable;
+  readonly scopeKeys: KeyTable;
+  readonly recordKeys: KeyTable;
+  /** Whether values under keys are replaced. */
+  readonly redactsKeys: boolean;
+  readonly redacts: boolean;
+}
+
+export function planOf(rules: readonly Rule[], signal: Signal): Plan {
+  const resourceKeys: string[] = [];
+  const recordKeys: string[] = [];
+  const planned = rules.map((rule, index): PlannedRule => {
+    const tests: Holds[][] = [[], [], [], []];
+    let asksKeys = (rule.keys ?? []).length > 0;
+    for (const condition of rule.when) {
+      const { level, key, holds } = compileCondition(condition, signal);
+      const keys = level === OF_RESOURCE ? resourceKeys : recordKeys;
+      if (key !== undefined && !keys.includes(key)) keys.push(key);
+      if (key !== undefined && level === OF_RECORD) asksKeys = true;
+      tests[level]?.push(holds(key === undefined ? -1 : keys.indexOf(key)));
+    }
+    const depth = Math.max(
+      0,
+      tests.findLastIndex((level) => level.length > 0),
+    );
+    const { name, action, percent = 100 } = rule;
+    const threshold = thresholdOf(percent);
+    return { name, index, action, threshold, tests, depth, asksKeys, redaction: redactionOf(rule) };
+  });
+  const hidden = rules.flatMap(({ action, keys = [] }) => (action === 'redact' ? keys : []));
+  return {
+    rules: planned,
+    resourceKeys: new KeyTable(resourceKeys, hidden),
+    scopeKeys: new KeyTable([], hidden),
+    recordKeys: new KeyTable(recordKeys, hidden),
+    redactsKeys: hidden.length > 0,
+    redacts: planned.some(({ action }) => action === 'redact'),
+  };
+}
+
+function redactionOf(rule: Rule): PlannedRule['redaction'] {
+  if (rule.action !== 'redact') return undefined;
+  const { keys = [], pattern, replacement = DEFAULT_REPLACEMENT } = rule;
+  return {
+    keys: new KeyTable([], keys),
+    hasKeys: keys.length > 0,
+    replacer: pattern === undefined ? undefined : new Replacer(pattern, replacement),
+    replacement,
+    sieve: pattern === undefined ? undefined : sieveOf(pattern),
+  };
+}

@@ -1,0 +1,208 @@
+/**
+ * Goal: clients that are pushed back for a while lose nothing, as long as they try for longer than that: the
+ * JavaScript SDK's exporters over HTTP and a collector over both transports, with their own rules for what is
+ * tried again and when (docs/clients.md). What the SDK's exporters over gRPC are refused is lost at once,
+ * since they never try again: that is why docs/clients.md advises against them.
+ */
+import { OTLPLogExporter as LogJson } from '@opentelemetry/exporter-logs-otlp-http';
+import { OTLPLogExporter as LogProto } from '@opentelemetry/exporter-logs-otlp-proto';
+import { OTLPMetricExporter as MetricJson } from '@opentelemetry/exporter-metrics-otlp-http';
+import { OTLPMetricExporter as MetricProto } from '@opentelemetry/exporter-metrics-otlp-proto';
+import { OTLPTraceExporter as TraceGrpc } from '@opentelemetry/exporter-trace-otlp-grpc';
+import { OTLPTraceExporter as TraceJson } from '@opentelemetry/exporter-trace-otlp-http';
+import { OTLPTraceExporter as TraceProto } from '@opentelemetry/exporter-trace-otlp-proto';
+import { resourceFromAttributes } from '@opentelemetry/resources';
+import { BatchLogRecordProcessor, LoggerProvider } from '@opentelemetry/sdk-logs';
+import { MeterProvider, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics';
+import * as trace from '@opentelemetry/sdk-trace';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Answer } from '../../bench/send/answer.ts';
+import { GrpcConnection } from '../../bench/send/grpc.ts';
+import { HttpSender } from '../../bench/send/http.ts';
+import type { Sender } from '../../bench/send/sender.ts';
+import { FRAME_HEAD_BYTES } from '../../bench/template.ts';
+import { COLLECTOR_DEFAULTS, CollectorClient, hastened } from '../support/collector-client.ts';
+import { sendHttp } from '../support/clients.ts';
+import { type Program, environmentFor, run, start } from '../support/program.ts';
+import { tracesRequest } from '../support/requests.ts';
+import {
+  type TestClickHouse, type TestRedis, eventually, freePort, makeTempDir, removeTempDir, startClickHouse, startRedis,
+} from '../support/services.ts';
+
+/** How long clients are pushed back; the SDK has five retries, so each delay is a fifth of that and more. */
+const AWAY_MS = 9_000;
+const RETRY_MS_MIN = 3_000;
+const RETRY_MS_MAX = 5_000;
+/** Of what the SDK is given for one export, with all its tries. */
+const EXPORT_MS_MAX = 60_000;
+const ITEMS = 40;
+const TEST = { timeout: 90_000 };
+
+let redis: TestRedis;
+let clickhouse: TestClickHouse;
+let program: Program;
+let dataDir = '';
+
+async function startServer(): Promise<TestClickHouse> {
+  const { httpPort = await freePort(), tcpPort = await freePort() } = clickhouse ?? {};
+  return startClickHouse({ dataDir: `${dataDir}/clickhouse`, httpPort, tcpPort });
+}
+
+beforeAll(async () => {
+  dataDir = makeTempDir();
+  redis = await startRedis();
+  clickhouse = await startServer();
+  const environment = await environmentFor(dataDir, {
+    SLUICE_REDIS_URL: redis.url,
+    SLUICE_CLICKHOUSE_URL: clickhouse.url,
+    SLUICE_QUEUE_BYTES_MAX: '200000',
+    SLUICE_BATCH_AGE_MS_MAX: '50',
+    SLUICE_WRITE_RETRY_MS_MIN: '50',
+    SLUICE_WRITE_RETRY_MS_MAX: '500',
+    SLUICE_PRESSURE_RETRY_MS_MIN: String(RETRY_MS_MIN),
+    SLUICE_PRESSURE_RETRY_MS_MAX: String(RETRY_MS_MAX),
+  });
+  expect(await run(['migrate', 'apply'], environment)).toMatchObject({ code: 0 });
+  program = await start('all', environment);
+}, 120_000);
+afterAll(async () => {
+  await program?.end();
+  await clickhouse?.stop();
+  await redis?.stop();
+  removeTempDir(dataDir);
+});
+
+let fillers = 0;
+
+/** ClickHouse is away and the queue full while `sent` is begun, and for a while; resolves with it. */
+async function whilePushedBack<T>(sent: () => Promise<T>): Promise<T> {
+  process.kill(clickhouse.pid, 'SIGKILL');
+  await clickhouse.ended;
+  await eventually('the queue to be full', async () => {
+    const answer = await sendHttp(program.http, 'traces', tracesRequest(500, 1_000_000 + fillers++));
+    return answer.kind === 'later';
+  });
+  const refused = await program.metric('requests_refused_total', { reason: 'queue_full' });
+  const outcome = sent();
+  await new Promise((resolve) => setTimeout(resolve, AWAY_MS));
+  expect(await program.metric('requests_refused_total', { reason: 'queue_full' })).toBeGreaterThan(refused);
+  clickhouse = await startServer();
+  return outcome;
+}
+
+/** Resolves once so many different items are stored, each once. */
+async function stored(table: string, service: string, item: string): Promise<void> {
+  await eventually(`${ITEMS} of ${service} in ${table}`, async () => {
+    const [row] = await program.rows<{ rows: number; items: number }>(
+      `SELECT count() AS rows, uniqExact(${item}) AS items FROM otel.${table} WHERE ServiceName = '${service}'`,
+    );
+    expect(row?.rows ?? 0).toBeLessThanOrEqual(ITEMS);
+    return row?.items === ITEMS;
+  });
+}
+
+const options = (signal: string) => ({ url: `${program.http}/v1/${signal}`, timeoutMillis: EXPORT_MS_MAX });
+const resourceOf = (service: string) => resourceFromAttributes({ 'service.name': service });
+const PROCESSING = { exportTimeoutMillis: EXPORT_MS_MAX };
+
+function spansThrough(exporter: trace.SpanExporter, service: string): trace.TracerProvider {
+  const provider = new trace.TracerProvider({
+    resource: resourceOf(service),
+    spanProcessors: [new trace.BatchSpanProcessor({ exporter, ...PROCESSING })],
+  });
+  for (let i = 0; i < ITEMS; i++) provider.getTracer('t').startSpan(`span ${i}`).end();
+  return provider;
+}
+
+test('the SDK over HTTP: all signals, in both encodings', TEST, async () => {
+  const kinds = [
+    ['proto', TraceProto, LogProto, MetricProto],
+    ['json', TraceJson, LogJson, MetricJson],
+  ] as const;
+  await whilePushedBack(() =>
+    Promise.all(kinds.flatMap(([name, Trace, Log, Metric]) => {
+      const service = `sdk-${name}`;
+      const spans = spansThrough(new Trace(options('traces')), service);
+      const logs = new LoggerProvider({
+        resource: resourceOf(service),
+        processors: [new BatchLogRecordProcessor({ exporter: new Log(options('logs')), ...PROCESSING })],
+      });
+      for (let i = 0; i < ITEMS; i++) logs.getLogger('l').emit({ body: `record ${i}` });
+      const reader = new PeriodicExportingMetricReader({
+        exporter: new Metric(options('metrics')),
+        exportIntervalMillis: 2 * EXPORT_MS_MAX,
+        ...PROCESSING,
+      });
+      const metrics = new MeterProvider({ resource: resourceOf(service), readers: [reader] });
+      for (let i = 0; i < ITEMS; i++) metrics.getMeter('m').createGauge(`gauge ${i}`).record(i);
+      return [spans.forceFlush(), logs.forceFlush(), metrics.forceFlush()];
+    })),
+  );
+  for (const [name] of kinds) {
+    await stored('otel_traces', `sdk-${name}`, 'SpanName');
+    await stored('otel_logs', `sdk-${name}`, 'Body');
+    await stored('otel_metrics_gauge', `sdk-${name}`, 'MetricName');
+  }
+});
+
+test('the SDK over gRPC gives up at the first refusal, and goes on with what comes later', TEST, async () => {
+  const url = `http://127.0.0.1:${program.grpcPort}`;
+  const exporter = new TraceGrpc({ url, timeoutMillis: EXPORT_MS_MAX });
+  const refused = await whilePushedBack(() =>
+    spansThrough(exporter, 'sdk-grpc-refused').forceFlush().then(
+      () => undefined,
+      (errors: unknown) => errors,
+    ),
+  );
+  expect(refused).toMatchObject([{ code: 14 }]);
+  await eventually('a place in the queue', async () => {
+    return (await sendHttp(program.http, 'traces', tracesRequest(1, 2_000_000 + fillers++))).kind === 'accept';
+  });
+  await spansThrough(exporter, 'sdk-grpc').forceFlush();
+  await stored('otel_traces', 'sdk-grpc', 'SpanName');
+  const lost = `SELECT count() AS n FROM otel.otel_traces WHERE ServiceName = 'sdk-grpc-refused'`;
+  expect(await program.rows(lost)).toEqual([{ n: 0 }]);
+});
+
+/** The span's number is the request's. */
+function requestOf(service: string, number: number): Buffer {
+  const body = tracesRequest(1, number).toString('latin1').replaceAll('\x04test', `\x04${service}`);
+  return Buffer.concat([Buffer.alloc(FRAME_HEAD_BYTES), Buffer.from(body, 'latin1')]);
+}
+
+test('collectors over both transports: nothing lost, and none of them comes back too soon', TEST, async () => {
+  const collector = hastened({ ...COLLECTOR_DEFAULTS, consumers: 5 }, 5);
+  const sending = { format: 'protobuf', compression: 'none', timeoutMs: 5_000 } as const;
+  const { httpPort, grpcPort } = program;
+  const grpc = new GrpcConnection({ ...sending, target: { host: '127.0.0.1', port: grpcPort } });
+  const senders: readonly (readonly [string, () => Sender])[] = [
+    ['chtt', () => new HttpSender({ ...sending, target: { host: '127.0.0.1', port: httpPort } })],
+    ['cgrp', () => grpc.sender()],
+  ];
+  const clients = senders.map(([service, open]) => {
+    const consumers = Array.from({ length: collector.consumers }, open);
+    const waits: number[] = [];
+    const askedUntil = new Map<Buffer, number>();
+    const send = async (request: Buffer, consumer: number): Promise<Answer> => {
+      const notBeforeMs = askedUntil.get(request);
+      if (notBeforeMs !== undefined) waits.push(performance.now() - notBeforeMs);
+      const answer = await (consumers[consumer] as Sender).send('traces', request);
+      if (answer.kind === 'refused') askedUntil.set(request, performance.now() + (answer.retryAfterMs ?? 0));
+      return answer;
+    };
+    return { service, consumers, waits, client: new CollectorClient(send, collector) };
+  });
+  await whilePushedBack(async () => {
+    for (const { service, client } of clients) {
+      for (let i = 0; i < ITEMS; i++) expect(client.offer(requestOf(service, i))).toBe(true);
+    }
+    await Promise.all(clients.map(({ client }) => client.flushed()));
+  });
+  for (const { service, client, consumers, waits } of clients) {
+    expect(client.counts).toMatchObject({ acknowledged: ITEMS, refused: 0, droppedForGood: 0, droppedLate: 0 });
+    expect(client.counts.retried).toBeGreaterThan(0);
+    expect(Math.min(...waits)).toBeGreaterThan(-20);
+    await stored('otel_traces', service, 'SpanId');
+    for (const consumer of consumers) consumer.close();
+  }
+});
