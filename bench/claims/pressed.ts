@@ -29,6 +29,8 @@ export interface Pressed {
   readonly rssBytesMax: number;
   /** Seconds before the rate counts: what is in reserve (Redis' room) is used up first. */
   readonly settleSeconds: number;
+  /** Called when the load is over, before what is stored is counted. */
+  readonly relieve?: () => void;
 }
 
 /** Three times as much as it can take, and what became of it. */
@@ -64,6 +66,7 @@ export async function pressed(installation: Installation, options: BenchOptions,
     await running;
     const seconds = (tickMs() - fromMs) / 1000;
     const counts = offered.take();
+    how.relieve?.();
     const audit = await offered.audit(server.url, options.database, Math.max(options.waitMs, 300_000));
     const name = how.honour ? 'delays honoured' : 'delays ignored';
     return [

@@ -64,8 +64,8 @@ export async function withMigrations<T>(
   const opened: ClickHouse[] = [];
   const open = (url: string) => {
     // A statement may take as long as the migrator waits.
-    const timeouts = { insertTimeoutMs: migrations.waitMsMax, queryTimeoutMs: clickhouse.queryTimeoutMs };
-    const server = createClickHouse(url, timeouts, logger);
+    const access = { ...clickhouse, insertTimeoutMs: migrations.waitMsMax };
+    const server = createClickHouse(url, access, logger);
     opened.push(server);
     return server;
   };

@@ -286,7 +286,8 @@ function checkReady({ lifecycle }: RoleContext, { store, routing, books, pressur
 }
 
 function readyLine({ receive, admin }: Settings, gateway: Gateway | undefined, adminPort: number): string {
-  const at = `admin http://${showAddress({ ...admin.addr, port: adminPort })}`;
+  const scheme = admin.tls.certFile === '' ? 'http' : 'https';
+  const at = `admin ${scheme}://${showAddress({ ...admin.addr, port: adminPort })}`;
   if (!gateway) return `sluice ready: writer, ${at}`;
   const grpc = showAddress({ ...receive.grpcAddr, port: gateway.grpcPort });
   const http = showAddress({ ...receive.httpAddr, port: gateway.httpPort });

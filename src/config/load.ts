@@ -98,9 +98,12 @@ function read(definition: Definition, value: unknown, where: string): unknown {
   const { wanted, holdsSecret } = definition.kind;
   const example = definition.default === '' ? '' : `, for example ${definition.default}`;
   const shown = holdsSecret ? '(not shown: it may hold a secret)' : abridged(JSON.stringify(value));
-  const place = placeOf(result.error.issues[0]?.path ?? []);
+  const [issue] = result.error.issues;
+  const place = placeOf(issue?.path ?? []);
+  // Those of the schema's library say less than `wanted`.
+  const why = issue?.code === 'custom' ? `: ${issue.message}` : '';
   throw new ConfigurationError(
-    `${where}: the value ${shown} can't be used${place}; wanted: ${wanted}${example}`,
+    `${where}: the value ${shown} can't be used${place}${why}; wanted: ${wanted}${example}`,
   );
 }
 

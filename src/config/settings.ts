@@ -110,7 +110,7 @@ export interface Settings {
     readonly itemsPerRequestMax: number;
     /** Of a record, and of its resource and scope each. */
     readonly attributesMax: number;
-    /** Of an attribute's value, a log's body, a name. */
+    /** Of an attribute's value and a log's body. */
     readonly valueBytesMax: number;
     readonly eventsMax: number;
     readonly linksMax: number;
@@ -152,6 +152,10 @@ export interface Settings {
   readonly clickhouse: {
     /** Each with user and password inside, where given. */
     readonly urls: readonly string[];
+    /** PEM files; empty: the system's authorities, no certificate of our own. */
+    readonly tlsCaFile: string;
+    readonly tlsCertFile: string;
+    readonly tlsKeyFile: string;
     readonly cluster: string;
     /** `host:port` of system.clusters to the URL under which it is reached. */
     readonly addresses: ReadonlyMap<string, string>;

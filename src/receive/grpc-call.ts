@@ -213,8 +213,10 @@ export function sendAnswer(stream: ServerHttp2Stream, answer: GrpcAnswer): void 
   if (answer.frame !== undefined) {
     stream.respond(OK_HEADERS, { waitForTrailers: true });
     stream.on('wantTrailers', () => stream.sendTrailers(OK_TRAILERS));
-    // A client that never opens its window doesn't take it.
-    stream.setTimeout(ANSWER_MS_MAX, () => stream.close(constants.NGHTTP2_CANCEL));
+    // A client that never opens its window doesn't take it. Not the stream's own timer, which starts anew
+    // while anything else is sent to the session, such as answers to PINGs.
+    const timer = setTimeout(() => stream.close(constants.NGHTTP2_CANCEL), ANSWER_MS_MAX);
+    stream.once('close', () => clearTimeout(timer));
     stream.end(answer.frame);
     return;
   }

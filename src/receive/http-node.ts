@@ -115,6 +115,9 @@ function take(
     res.writeHead(505, { Connection: 'close' }).end();
   } else if (req.rawHeaders.length > 2 * HEADERS_MAX) {
     res.writeHead(431, { Connection: 'close' }).end();
+  } else if ((req.headers['transfer-encoding'] ?? 'chunked').toLowerCase() !== 'chunked') {
+    // Node refuses other codings only where chunks don't come last.
+    res.writeHead(400, { Connection: 'close' }).end();
   } else {
     connection.unanswered = new NodeResponse(connection, req, res);
     route(shared, cors, connection.unanswered, new NodeRequest(connection, req));

@@ -12,7 +12,7 @@ import type { Cors } from './cors.ts';
 import type { HttpOptions, WireListener } from './http.ts';
 import type { HttpShared } from './http-exchange.ts';
 import { answerPreflight, receive, refuseMethod, refusePath } from './http-routes.ts';
-import { type App, type HttpResponse, listenExclusively, uWS } from './uws.ts';
+import { type App, type HttpRequest, type HttpResponse, listenExclusively, uWS } from './uws.ts';
 
 /** @throws ConfigurationError when the address can't be had */
 export async function listenPlain(
@@ -50,11 +50,36 @@ function boundConnections(app: App, shared: HttpShared, connectionsMax: number):
   app.filter(follow);
 }
 
+type Handler = (res: HttpResponse, req: HttpRequest) => void;
+
 function addRoutes(app: App, shared: HttpShared, cors: Cors): void {
+  const framed = (handler: Handler) => (res: HttpResponse, req: HttpRequest) => {
+    if (isWellFramed(req)) handler(res, req);
+    // Without an answer: after one, what is already here would be read as the next request.
+    else res.close();
+  };
   for (const signal of SIGNALS) {
-    app.post(`/v1/${signal}`, (res, req) => receive(shared, cors, signal, res, req));
-    if (cors.enabled) app.options(`/v1/${signal}`, (res, req) => answerPreflight(cors, res, req));
-    app.any(`/v1/${signal}`, (res, req) => refuseMethod(shared, cors, signal, res, req));
+    app.post(`/v1/${signal}`, framed((res, req) => receive(shared, cors, signal, res, req)));
+    if (cors.enabled) app.options(`/v1/${signal}`, framed((res, req) => answerPreflight(cors, res, req)));
+    app.any(`/v1/${signal}`, framed((res, req) => refuseMethod(shared, cors, signal, res, req)));
   }
-  app.any('/*', (res, req) => refusePath(shared, cors, res, req));
+  app.any('/*', framed((res, req) => refusePath(shared, cors, res, req)));
+}
+
+/**
+ * Whether everybody sees its end at the same place (RFC 9112, 6.3): uWebSockets.js takes the first of several
+ * lengths, and every coding for chunks.
+ */
+function isWellFramed(req: HttpRequest): boolean {
+  let lengths = 0;
+  let codings = 0;
+  let isChunked = true;
+  req.forEach((name, value) => {
+    if (name === 'content-length') lengths += 1;
+    else if (name === 'transfer-encoding') {
+      codings += 1;
+      isChunked = value.toLowerCase() === 'chunked';
+    }
+  });
+  return lengths <= 1 && codings <= 1 && isChunked;
 }

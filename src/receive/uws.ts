@@ -27,6 +27,7 @@ interface ListensExclusively {
 
 export type App = ReturnType<typeof uWS.App>;
 export type HttpResponse = import('uWebSockets.js').HttpResponse;
+export type HttpRequest = import('uWebSockets.js').HttpRequest;
 export type ListenSocket = Parameters<typeof uWS.us_listen_socket_close>[0];
 
 /** Resolves to the listening socket, or false when the address can't be had. */

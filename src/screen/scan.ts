@@ -165,6 +165,7 @@ export class Scan {
   #message(shape: number, start: number, end: number, isTop: boolean): void {
     const bytes = this.bytes;
     const roles = shape << 7;
+    const asks = this.#looksInto || (isTop && this.#asksKeys);
     let attributes = 0;
     let p = start;
     while (p < end) {
@@ -189,7 +190,7 @@ export class Scan {
       p += n;
       if (role === ATTRIBUTE) {
         attributes++;
-        if (this.#looksInto || (isTop && this.#asksKeys)) this.#attribute(at, p, isTop);
+        if (asks) this.#attribute(at, p, isTop);
       } else if (role !== 0) this.#field(role, shape, at, p);
     }
     if (attributes > this.#bounds.attributesMax) this.over |= TOO_MANY_ATTRIBUTES;

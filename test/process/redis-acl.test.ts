@@ -40,8 +40,6 @@ async function settings(name: string): Promise<Record<string, string>> {
     SLUICE_REDIS_URL: `redis://sluice:${PASSWORD}@127.0.0.1:${redis.port}`,
     SLUICE_CLICKHOUSE_URL: clickhouse.url,
     SLUICE_BATCH_AGE_MS_MAX: '20',
-    SLUICE_CLICKHOUSE_HEALTH_CHECK_MS: '200',
-    SLUICE_CLICKHOUSE_REPLICA_RETURN_MS: '0',
     SLUICE_WRITE_RETRY_MS_MIN: '50',
     SLUICE_WRITE_RETRY_MS_MAX: '100',
     SLUICE_LIMITS_SERIES_MAX: '100',
@@ -64,15 +62,16 @@ async function refusals(): Promise<string[]> {
 test('it is enough: migrate, receive, repeat, write, retry, stop; nothing of it is refused', async () => {
   expect(await run(['migrate', 'apply'], await settings('migrate'))).toMatchObject({ code: 0 });
   const [gateway, writer] = [await running('gateway'), await running('writer')];
-  const send = async (n: number) => (await sendHttp(gateway.http, 'traces', tracesRequest(2, n))).kind;
-  for (let n = 0; n < 5; n++) expect(await send(n)).toBe('accept');
-  expect(await send(0)).toBe('accept');
+  const send = async (body: Uint8Array) => (await sendHttp(gateway.http, 'traces', body)).kind;
+  const bodies = Array.from({ length: 5 }, (_, n) => tracesRequest(2, n));
+  // The first once more: a request carries the time at which it was made, so only its own bytes are a repetition.
+  for (const body of [...bodies, ...bodies.slice(0, 1)]) expect(await send(body)).toBe('accept');
   const written = (rows: number) =>
-    eventually(`${rows} rows`, async () => (await writer.metric('items_written_total')) === rows);
+    eventually(`${rows} rows`, async () => (await writer.metric('items_written_total')) === rows, 40_000);
   await written(10);
   // A table that is away for a while: batches fail, wait and are tried again.
   await clickhouse.query('RENAME TABLE otel.otel_traces TO otel.away');
-  expect(await send(10)).toBe('accept');
+  expect(await send(tracesRequest(2, 10))).toBe('accept');
   const inserts = await writer.metric('inserts_total');
   await eventually('two inserts that fail', async () => (await writer.metric('inserts_total')) > inserts + 1);
   await clickhouse.query('RENAME TABLE otel.away TO otel.otel_traces');
@@ -82,7 +81,7 @@ test('it is enough: migrate, receive, repeat, write, retry, stop; nothing of it 
   }
   for (const program of programs.splice(0)) expect(await program.end()).toMatchObject({ code: 0 });
   expect(await refusals()).toEqual([]);
-}, 60_000);
+}, 120_000);
 
 test.each([
   ['empty it', ['FLUSHALL']],

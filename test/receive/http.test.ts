@@ -46,6 +46,8 @@ function chunk(bytes: Uint8Array | string): Buffer {
   ]);
 }
 
+/** uWebSockets.js can only close the connection then. */
+const REFUSED = /^($|HTTP\/1\.1 400 )/;
 const answered = (text: string) => text.includes('\r\n\r\n');
 
 afterEach(async () => {
@@ -103,6 +105,9 @@ describe('framing', () => {
     ['HTTP/1.0', `${head('/v1/traces', { 'Content-Length': 1 }, '1.0')}x`, /^HTTP\/1\.1 505 /],
     ['no Host', 'POST /v1/traces HTTP/1.1\r\nContent-Length: 1\r\n\r\nx', /^HTTP\/1\.1 400 /],
     ['two lengths', head('/v1/traces', { ...CHUNKED, 'Content-Length': 1 }), /^HTTP\/1\.1 400 /],
+    ['a length twice', head('/v1/traces', { 'Content-Length': '1\r\nContent-Length: 1' }), REFUSED],
+    ['another coding', head('/v1/traces', { 'Transfer-Encoding': 'gzip, chunked' }), REFUSED],
+    ['no chunks', head('/v1/traces', { 'Transfer-Encoding': 'xchunked' }), REFUSED],
     ['a length that is no number', head('/v1/traces', { 'Content-Length': 'x1' }), /^HTTP\/1\.1 400 /],
     ['a negative length', head('/v1/traces', { 'Content-Length': -1 }), /^HTTP\/1\.1 400 /],
     ['a chunk that is no number', `${head('/v1/traces', CHUNKED)}zz\r\n`, /^HTTP\/1\.1 400 /],
