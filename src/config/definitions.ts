@@ -84,7 +84,7 @@ export const DEFINITIONS: readonly Definition[] = [
   define('pressure.horizonSeconds', 'PRESSURE_HORIZON_SECONDS', kind.integer(1, 3_600), '30',
     'clients are slowed when a limit would be reached within this time'),
   define('pressure.retryMsMin', 'PRESSURE_RETRY_MS_MIN', ms(100, 600_000), '1000', 'shortest delay that a client is given'),
-  define('pressure.retryMsMax', 'PRESSURE_RETRY_MS_MAX', ms(100, 3_600_000), '30000', 'longest delay that a client is given'),
+  define('pressure.retryMsMax', 'PRESSURE_RETRY_MS_MAX', ms(100, 3_600_000), '8000', 'longest delay that a client is given'),
   define('pressure.queueAgeSecondsMax', 'PRESSURE_QUEUE_AGE_SECONDS_MAX', kind.integer(0, 8_640_000), '0',
     'age of the oldest batch from which clients are pushed back; 0 is any: the queue may wait for as long as it has room'),
   define('pressure.redisMemoryPercentMax', 'PRESSURE_REDIS_MEMORY_PERCENT_MAX', kind.integer(1, 100), '95',

@@ -175,9 +175,24 @@ export class Scan {
         p = POS;
       }
       const role = tag < 128 ? (ROLES[roles + tag] as number) : 0;
-      if ((tag & 7) !== 2) {
-        if (role === 0) p = skip(bytes, p, end, tag);
-        else p = this.#number(role, tag, p, end);
+      const wire = tag & 7;
+      if (wire !== 2) {
+        if (wire === 1) {
+          if (role === TIME) this.#timeAt = p;
+          else if (role === OTHER_TIME) this.#otherTimeAt = p;
+          p += 8;
+          if (p > end) malformed();
+        } else if (wire === 0) {
+          const value = bytes[p] as number;
+          if (value < 128 && p < end) {
+            p++;
+            if (role !== 0) this.#number(role, value);
+          } else {
+            const long = varint(bytes, p, end) | 0;
+            p = POS;
+            if (role !== 0) this.#number(role, long);
+          }
+        } else p = skip(bytes, p, end, tag);
         continue;
       }
       let n = bytes[p] as number;
@@ -236,19 +251,10 @@ export class Scan {
     }
   }
 
-  #number(role: number, tag: number, p: number, end: number): number {
-    if (role === TIME || role === OTHER_TIME) {
-      if (p + 8 > end) malformed();
-      if (role === TIME) this.#timeAt = p;
-      else this.#otherTimeAt = p;
-      return p + 8;
-    }
-    if ((tag & 7) !== 0) return skip(this.bytes, p, end, tag);
-    const value = varint(this.bytes, p, end) | 0;
+  #number(role: number, value: number): void {
     if (role === KIND) this.kind = value;
     else if (role === STATUS_CODE) this.status = value;
     else if (role === SEVERITY) this.severity = value;
-    return POS;
   }
 
   #attribute(p: number, end: number, isTop: boolean): void {
