@@ -91,7 +91,7 @@ export const DEFINITIONS: readonly Definition[] = [
     "part of Redis' maxmemory from which clients are pushed back"),
   define('pressure.commitMsMax', 'PRESSURE_COMMIT_MS_MAX', ms(10, 600_000), '2000',
     'time of a commit to Redis from which clients are pushed back'),
-  define('pressure.eventLoopMsMax', 'PRESSURE_EVENT_LOOP_MS_MAX', ms(10, 600_000), '1000',
+  define('pressure.eventLoopMsMax', 'PRESSURE_EVENT_LOOP_MS_MAX', ms(10, 600_000), '250',
     "delay of a gateway's event loop from which clients are pushed back"),
   define('pressure.memoryBytesMax', 'PRESSURE_MEMORY_BYTES_MAX', kind.orWord(kind.bytes(67_108_864, 1024 * GIB), 'auto'), 'auto',
     "a gateway's memory from which clients are pushed back; auto is 85 % of what the process may have, where that is limited"),
