@@ -73,9 +73,14 @@ test('it is enough: migrate, receive, repeat, write, retry, stop; nothing of it 
   await clickhouse.query('RENAME TABLE otel.otel_traces TO otel.away');
   expect(await send(tracesRequest(2, 10))).toBe('accept');
   const inserts = await writer.metric('inserts_total');
-  await eventually('two inserts that fail', async () => (await writer.metric('inserts_total')) > inserts + 1);
+  const tried = async () => (await writer.metric('inserts_total')) > inserts + 1;
+  await eventually('two inserts that fail', tried, 40_000);
   await clickhouse.query('RENAME TABLE otel.away TO otel.otel_traces');
   await written(12);
+  // From a lease of its rate and its quota.
+  const shop = await sendHttp(gateway.http, 'traces', tracesRequest(2, 20), { headers: { 'x-tenant': 'shop' } });
+  expect(shop.kind).toBe('accept');
+  await written(14);
   for (const args of [['deadletters', 'list'], ['topology', 'check']]) {
     expect(await run(args, await settings(args[0] ?? ''))).toMatchObject({ code: 0 });
   }
