@@ -3,10 +3,11 @@
  * and decodes a text only for a regular expression.
  */
 import { KINDS, SEVERITIES, STATUSES } from '../config/rule-fields.ts';
+import { tokenAt } from '../config/patterns.ts';
 import type { Condition } from '../config/rules.ts';
 import type { Signal } from '../model/signal.ts';
 import type { Scan } from './scan.ts';
-import { BOOL, DOUBLE, INT, STRING } from './shapes.ts';
+import { BOOL, DOUBLE, INT, KIND, NAME, SEVERITY, SEVERITY_TEXT, STRING, TITLE } from './shapes.ts';
 import { textWithin } from './texts.ts';
 import { MEMBER, MEMBER_AT, MEMBER_END, numberOf, readAny } from './values.ts';
 import { sameBytes } from './wire.ts';
@@ -23,6 +24,10 @@ export interface Test {
   readonly level: number;
   /** The attribute whose value the scan has to note, in `slot`. */
   readonly key: string | undefined;
+  /** The fields that the scan has to note. */
+  readonly roles: readonly number[];
+  /** Whether it can hold of what isn't there. */
+  readonly whenAbsent: boolean;
   readonly holds: (slot: number) => Holds;
 }
 
@@ -43,11 +48,16 @@ export function compileCondition(condition: Condition, signal: Signal): Test {
       return ofText(condition, isMetric ? OF_METRIC : OF_RECORD);
     case 'kind':
       if (isMetric) return ofMetricKind(condition);
-      return signal === 'traces' ? ofNumber(condition, KINDS, (scan) => scan.kind) : absent(condition);
+      return signal === 'traces'
+        ? ofNumber(condition, KINDS, (scan) => scan.kind, [KIND])
+        : absent(condition);
     case 'status':
-      return signal === 'traces' ? ofNumber(condition, STATUSES, (scan) => scan.status) : absent(condition);
+      return signal === 'traces'
+        ? ofNumber(condition, STATUSES, (scan) => scan.status, [])
+        : absent(condition);
     case 'severity':
-      return signal === 'logs' ? ofNumber(condition, SEVERITIES, severityOf) : absent(condition);
+      if (signal !== 'logs') return absent(condition);
+      return ofNumber(condition, SEVERITIES, severityOf, [SEVERITY, SEVERITY_TEXT]);
     default:
       return signal === 'logs' ? ofBody(condition) : absent(condition);
   }
@@ -56,7 +66,7 @@ export function compileCondition(condition: Condition, signal: Signal): Test {
 /** The signal has no such field. */
 function absent(condition: Condition): Test {
   const holds = isOnlyAbsence(condition);
-  return { level: OF_RESOURCE, key: undefined, holds: () => () => holds };
+  return { level: OF_RESOURCE, key: undefined, roles: [], whenAbsent: holds, holds: () => () => holds };
 }
 
 function isOnlyAbsence({ field: _, exists, ...others }: Condition): boolean {
@@ -68,7 +78,7 @@ function ofText(condition: Condition, level: number): Test {
   const whenAbsent = isOnlyAbsence(condition);
   const holds: Holds = ({ bytes, nameAt, nameEnd }) =>
     nameEnd === nameAt ? whenAbsent : text(bytes, nameAt, nameEnd);
-  return { level, key: undefined, holds: () => holds };
+  return { level, key: undefined, roles: [NAME, TITLE], whenAbsent, holds: () => holds };
 }
 
 function ofMetricKind(condition: Condition): Test {
@@ -78,7 +88,7 @@ function ofMetricKind(condition: Condition): Test {
     isPossible &&
     (equals === undefined || equals === metricKind) &&
     (oneOf === undefined || oneOf.includes(metricKind));
-  return { level: OF_METRIC, key: undefined, holds: () => holds };
+  return { level: OF_METRIC, key: undefined, roles: [], whenAbsent: false, holds: () => holds };
 }
 
 /** A field whose numbers have names. */
@@ -86,6 +96,7 @@ function ofNumber(
   condition: Condition,
   names: ReadonlyMap<string, readonly number[]>,
   read: (scan: Scan) => number,
+  roles: readonly number[],
 ): Test {
   const { equals, oneOf, exists, below = Infinity, above = -Infinity } = condition;
   const numbers = (value: unknown) =>
@@ -99,7 +110,7 @@ function ofNumber(
     if (allowed !== undefined && !allowed.has(value)) return false;
     return value < below && value > above;
   };
-  return { level: OF_RECORD, key: undefined, holds: () => holds };
+  return { level: OF_RECORD, key: undefined, roles, whenAbsent: true, holds: () => holds };
 }
 
 /** The number, or what the text says where there is none. */
@@ -122,7 +133,7 @@ function ofValue(condition: Condition, level: number, key: string): Test {
       return at < 0 ? whenAbsent : value(bytes, at, slotEnd[slot] as number);
     };
   };
-  return { level, key, holds };
+  return { level, key, roles: [], whenAbsent, holds };
 }
 
 function ofBody(condition: Condition): Test {
@@ -130,7 +141,7 @@ function ofBody(condition: Condition): Test {
   const whenAbsent = isOnlyAbsence(condition);
   const holds: Holds = ({ bytes, bodyAt, bodyEnd }) =>
     bodyAt < 0 ? whenAbsent : value(bytes, bodyAt, bodyEnd);
-  return { level: OF_RECORD, key: undefined, holds: () => holds };
+  return { level: OF_RECORD, key: undefined, roles: [], whenAbsent, holds: () => holds };
 }
 
 type BytesTest = (bytes: Buffer, start: number, end: number) => boolean;
@@ -180,6 +191,8 @@ function textTest({ equals, oneOf, startsWith, matches, below, above, exists }: 
   if (startsWith !== undefined) tests.push(isPrefix(startsWith));
   if (matches !== undefined) {
     const pattern = new RegExp(matches);
+    const prefix = prefixOf(matches);
+    if (prefix !== '') tests.push(isPrefix(prefix));
     tests.push((bytes, start, end) => pattern.test(textWithin(bytes, start, end)));
   }
   const [only] = tests;
@@ -206,4 +219,19 @@ function isOneOf(texts: readonly string[]): BytesTest {
 function isPrefix(text: string): BytesTest {
   const wanted = Buffer.from(text);
   return (bytes, start, end) => end - start >= wanted.length && sameBytes(bytes, start, wanted);
+}
+
+/** What every text begins with that the pattern matches, as far as that is plain: decoding is dear. */
+export function prefixOf(source: string): string {
+  let prefix = '';
+  let isPlain = source.startsWith('^');
+  for (let i = 1; i < source.length; ) {
+    const [token, kind] = tokenAt(source, i);
+    i += token.length;
+    if (kind === 'alternative') return '';
+    if (isPlain && kind === 'quantifier') prefix = prefix.slice(0, -1);
+    isPlain &&= kind === 'other' && /^(?:[\w /:;,=@#%&<>-]|\\[./-])$/.test(token);
+    if (isPlain) prefix += token.at(-1);
+  }
+  return prefix;
 }

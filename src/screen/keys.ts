@@ -1,4 +1,7 @@
-/** The attribute keys that rules ask for, found by their bytes. */
+/**
+ * The attribute keys that rules ask for, found by their bytes. Most keys of a request are none of them: those
+ * are told apart by their length and last byte alone.
+ */
 import { sameBytes } from './wire.ts';
 
 export interface KeyEntry {
@@ -10,10 +13,14 @@ export interface KeyEntry {
   readonly isRedacted: boolean;
 }
 
+/** So many answers of `mayHave` are kept apart. */
+const MARKS = 1024;
+
 export class KeyTable {
   /** How many slots the entries have. */
   readonly slots: number;
   readonly #byLength: (KeyEntry[] | undefined)[] = [];
+  readonly #marks = new Uint8Array(MARKS);
 
   /**
    * @param wanted keys whose values are asked for; the slot of each is its place
@@ -25,11 +32,17 @@ export class KeyTable {
     for (const key of new Set([...wanted, ...hidden])) {
       const bytes = Buffer.from(key);
       const entry = { bytes, last: bytes.at(-1), slot: wanted.indexOf(key), isRedacted: hidden.has(key) };
+      this.#marks[markOf(bytes.length, entry.last ?? 0)] = 1;
       while (this.#byLength.length <= bytes.length) this.#byLength.push(undefined);
       const known = this.#byLength[bytes.length];
       if (known === undefined) this.#byLength[bytes.length] = [entry];
       else known.push(entry);
     }
+  }
+
+  /** Whether `find` may find a key of this length and last byte; never wrongly no. */
+  mayHave(length: number, last: number): boolean {
+    return this.#marks[markOf(length, last)] !== 0;
   }
 
   find(bytes: Uint8Array, at: number, end: number): KeyEntry | undefined {
@@ -45,4 +58,8 @@ export class KeyTable {
     }
     return undefined;
   }
+}
+
+function markOf(length: number, last: number): number {
+  return ((length << 5) ^ last) & (MARKS - 1);
 }

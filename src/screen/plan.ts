@@ -1,10 +1,12 @@
 /** The rules of a signal and a tenant, compiled: what is asked of resources, scopes, metrics and records. */
 import type { Rule } from '../config/rules.ts';
 import type { Signal } from '../model/signal.ts';
-import { type Holds, OF_RECORD, OF_RESOURCE, compileCondition } from './conditions.ts';
+import { type Holds, OF_RECORD, OF_RESOURCE, OF_SCOPE, compileCondition } from './conditions.ts';
 import { KeyTable } from './keys.ts';
 import type { Redaction } from './redact.ts';
+import { type Needs, needsOf } from './runs.ts';
 import { type Threshold, thresholdOf } from './sample.ts';
+import { TRACE_ID } from './shapes.ts';
 import { sieveOf } from './sieve.ts';
 import { Replacer } from './texts.ts';
 
@@ -18,12 +20,18 @@ export interface PlannedRule {
   readonly threshold: Threshold;
   /** By level: what has to hold. */
   readonly tests: readonly (readonly Holds[])[];
+  /** An attribute of the record without which it doesn't hold, by its slot; -1 for none. */
+  readonly needsSlot: number;
   /** The last level that it asks anything of, 0 if it asks nothing. */
   readonly depth: number;
   /** Whether it has to know of keys of records. */
   readonly asksKeys: boolean;
   readonly redaction:
-    | (Redaction & { readonly sieve: RegExp | undefined; readonly hasKeys: boolean })
+    | (Redaction & {
+        readonly sieve: RegExp | undefined;
+        readonly needs: Needs | undefined;
+        readonly hasKeys: boolean;
+      })
     | undefined;
 }
 
@@ -32,6 +40,9 @@ export interface Plan {
   readonly resourceKeys: KeyTable;
   readonly scopeKeys: KeyTable;
   readonly recordKeys: KeyTable;
+  /** What else of a record, and of a scope, has to be noted. */
+  readonly recordRoles: ReadonlySet<number>;
+  readonly scopeRoles: ReadonlySet<number>;
   /** Whether values under keys are replaced. */
   readonly redactsKeys: boolean;
   readonly redacts: boolean;
@@ -40,14 +51,21 @@ export interface Plan {
 export function planOf(rules: readonly Rule[], signal: Signal): Plan {
   const resourceKeys: string[] = [];
   const recordKeys: string[] = [];
+  const recordRoles = new Set<number>();
+  const scopeRoles = new Set<number>();
   const planned = rules.map((rule, index): PlannedRule => {
     const tests: Holds[][] = [[], [], [], []];
+    let needsSlot = -1;
     let asksKeys = (rule.keys ?? []).length > 0;
     for (const condition of rule.when) {
-      const { level, key, holds } = compileCondition(condition, signal);
+      const { level, key, roles, whenAbsent, holds } = compileCondition(condition, signal);
       const keys = level === OF_RESOURCE ? resourceKeys : recordKeys;
       if (key !== undefined && !keys.includes(key)) keys.push(key);
-      if (key !== undefined && level === OF_RECORD) asksKeys = true;
+      if (key !== undefined && level === OF_RECORD) {
+        asksKeys = true;
+        if (!whenAbsent) needsSlot = keys.indexOf(key);
+      }
+      for (const role of roles) (level === OF_SCOPE ? scopeRoles : recordRoles).add(role);
       tests[level]?.push(holds(key === undefined ? -1 : keys.indexOf(key)));
     }
     const depth = Math.max(
@@ -56,7 +74,18 @@ export function planOf(rules: readonly Rule[], signal: Signal): Plan {
     );
     const { name, action, percent = 100 } = rule;
     const threshold = thresholdOf(percent);
-    return { name, index, action, threshold, tests, depth, asksKeys, redaction: redactionOf(rule) };
+    if (action === 'sample') recordRoles.add(TRACE_ID);
+    return {
+      name,
+      index,
+      action,
+      threshold,
+      tests,
+      needsSlot,
+      depth,
+      asksKeys,
+      redaction: redactionOf(rule),
+    };
   });
   const hidden = rules.flatMap(({ action, keys = [] }) => (action === 'redact' ? keys : []));
   return {
@@ -64,6 +93,8 @@ export function planOf(rules: readonly Rule[], signal: Signal): Plan {
     resourceKeys: new KeyTable(resourceKeys, hidden),
     scopeKeys: new KeyTable([], hidden),
     recordKeys: new KeyTable(recordKeys, hidden),
+    recordRoles,
+    scopeRoles,
     redactsKeys: hidden.length > 0,
     redacts: planned.some(({ action }) => action === 'redact'),
   };
@@ -72,11 +103,13 @@ export function planOf(rules: readonly Rule[], signal: Signal): Plan {
 function redactionOf(rule: Rule): PlannedRule['redaction'] {
   if (rule.action !== 'redact') return undefined;
   const { keys = [], pattern, replacement = DEFAULT_REPLACEMENT } = rule;
+  const sieve = pattern === undefined ? undefined : sieveOf(pattern);
   return {
     keys: new KeyTable([], keys),
     hasKeys: keys.length > 0,
     replacer: pattern === undefined ? undefined : new Replacer(pattern, replacement),
     replacement,
-    sieve: pattern === undefined ? undefined : sieveOf(pattern),
+    sieve,
+    needs: sieve && needsOf(sieve),
   };
 }

@@ -17,6 +17,18 @@ export function thresholdOf(percent: number): Threshold {
   return { high: Number(value >> 32n), low: Number(value & 0xffffffffn) };
 }
 
+/** Whether the record at [start, end) is kept; its trace id is at `id`, -1 for none. */
+export function keepsRecord(
+  threshold: Threshold,
+  bytes: Uint8Array,
+  id: number,
+  start: number,
+  end: number,
+): boolean {
+  if (id >= 0 && isTraceId(bytes, id)) return keepsTrace(threshold, bytes, id);
+  return keepsBytes(threshold, bytes, start, end);
+}
+
 /** Whether the trace whose id of 16 bytes is at `at` is kept. */
 export function keepsTrace({ high, low }: Threshold, bytes: Uint8Array, at: number): boolean {
   const upper =

@@ -22,7 +22,6 @@ import {
   LOG,
   NAME,
   OTHER_TIME,
-  ROLES,
   SEVERITY,
   SEVERITY_TEXT,
   STATUS,
@@ -31,6 +30,7 @@ import {
   TIME,
   TITLE,
   TRACE_ID,
+  rolesFor,
 } from './shapes.ts';
 import {
   KEY_AT,
@@ -108,6 +108,9 @@ export class Scan {
   #looksBelow = false;
   #looksInto = false;
   readonly #redacts: boolean;
+  readonly #roles: Uint8Array;
+  /** As an integer also where there is no bound: the comparison is a hot one. */
+  readonly #valueBytesMax: number;
   #asksKeys = false;
   window: TimeWindow | undefined = undefined;
   #timeAt = -1;
@@ -116,10 +119,16 @@ export class Scan {
   #links = 0;
   #hasStatus = false;
 
-  constructor(bounds: ScanBounds, keys: KeyTable, redacts: boolean) {
+  /**
+   * @param redacts whether values under keys are replaced
+   * @param asked the roles that conditions and sampling ask for
+   */
+  constructor(bounds: ScanBounds, keys: KeyTable, redacts: boolean, asked: ReadonlySet<number>) {
     this.#bounds = bounds;
     this.#keys = keys;
     this.#redacts = redacts;
+    this.#roles = rolesFor(asked);
+    this.#valueBytesMax = Math.min(bounds.valueBytesMax, 0x7fffffff);
     this.askKeys(true);
     this.slotAt = new Int32Array(keys.slots);
     this.slotEnd = new Int32Array(keys.slots);
@@ -164,7 +173,8 @@ export class Scan {
 
   #message(shape: number, start: number, end: number, isTop: boolean): void {
     const bytes = this.bytes;
-    const roles = shape << 7;
+    const roles = this.#roles;
+    const first = shape << 7;
     const asks = this.#looksInto || (isTop && this.#asksKeys);
     let attributes = 0;
     let p = start;
@@ -174,7 +184,7 @@ export class Scan {
         tag = readTag(bytes, p - 1, end);
         p = POS;
       }
-      const role = tag < 128 ? (ROLES[roles + tag] as number) : 0;
+      const role = tag < 128 ? (roles[first + tag] as number) : 0;
       const wire = tag & 7;
       if (wire !== 2) {
         if (wire === 1) {
@@ -213,6 +223,21 @@ export class Scan {
 
   #field(role: number, shape: number, at: number, end: number): void {
     switch (role) {
+      case NAME:
+      case TITLE:
+        if (shape === EVENT || shape === STATUS) break;
+        this.nameAt = at;
+        this.nameEnd = end;
+        break;
+      case BODY:
+        if (this.bodyAt >= 0) throw UNUSUAL;
+        this.bodyAt = at;
+        this.bodyEnd = end;
+        if (this.#looksInto) this.#value(at, end, 0);
+        break;
+      case TRACE_ID:
+        this.traceIdAt = end - at === TRACE_ID_SIZE ? at : -1;
+        break;
       case EVENT:
         this.#events++;
         if (this.#looksBelow) this.#message(EVENT, at, end, false);
@@ -228,21 +253,6 @@ export class Scan {
         if (this.#hasStatus) throw UNUSUAL;
         this.#hasStatus = true;
         this.#message(STATUS, at, end, false);
-        break;
-      case NAME:
-      case TITLE:
-        if (shape === EVENT || shape === STATUS) break;
-        this.nameAt = at;
-        this.nameEnd = end;
-        break;
-      case BODY:
-        if (this.bodyAt >= 0) throw UNUSUAL;
-        this.bodyAt = at;
-        this.bodyEnd = end;
-        if (this.#looksInto) this.#value(at, end, 0);
-        break;
-      case TRACE_ID:
-        this.traceIdAt = end - at === TRACE_ID_SIZE ? at : -1;
         break;
       case SEVERITY_TEXT:
         this.severityTextAt = at;
@@ -278,13 +288,16 @@ export class Scan {
       value = VALUE_AT;
       end = VALUE_END;
     }
-    if (this.#asksKeys && (isTop || this.#redacts)) this.#key(key, keyEnd, value, end, isTop);
+    if (this.#asksKeys && (isTop || this.#redacts)) {
+      const last = bytes[keyEnd - 1] as number;
+      if (this.#keys.mayHave(keyEnd - key, last)) this.#key(key, keyEnd, value, end, isTop);
+    }
     if (!this.#looksInto) return;
     // A short text and nothing else, or a number: by far the usual values.
     const member = bytes[value] as number;
     const size = end - value;
     if (member === STRING && size < 130 && size === 2 + (bytes[value + 1] as number)) {
-      if (size - 2 > this.#bounds.valueBytesMax) this.over |= TOO_LONG;
+      if (size - 2 > this.#valueBytesMax) this.over |= TOO_LONG;
     } else if (!isNumber(bytes, member, value + 1, end)) this.#value(value, end, 0);
   }
 
@@ -305,7 +318,7 @@ export class Scan {
     const at = MEMBER_AT;
     const to = MEMBER_END;
     if (member === STRING || member === BYTES) {
-      if (to - at > this.#bounds.valueBytesMax) this.over |= TOO_LONG;
+      if (to - at > this.#valueBytesMax) this.over |= TOO_LONG;
       return;
     }
     if (member !== ARRAY && member !== LIST) return;

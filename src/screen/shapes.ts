@@ -40,6 +40,19 @@ export const TITLE = 33;
 /** By shape and tag: what the field is, 0 for nothing. All tags that matter are below 128. */
 export const ROLES = new Uint8Array(SHAPES << 7);
 
+/** Roles that only matter to conditions and sampling. */
+const ASKED: readonly number[] = [NAME, TITLE, KIND, SEVERITY, SEVERITY_TEXT, TRACE_ID];
+/** Counts of what was left out: scans have no use for them. */
+const UNASKED: readonly number[] = [DROPPED, DROPPED_EVENTS, DROPPED_LINKS];
+
+/** ROLES for a scan: what nobody asks for is nothing. */
+export function rolesFor(asked: ReadonlySet<number>): Uint8Array {
+  return ROLES.map((role) => {
+    const isIdle = UNASKED.includes(role) || (ASKED.includes(role) && !asked.has(role));
+    return isIdle ? 0 : role;
+  });
+}
+
 function shape(of: number, fields: Readonly<Record<number, number>>): void {
   for (const [tag, role] of Object.entries(fields)) ROLES[(of << 7) + Number(tag)] = role;
 }

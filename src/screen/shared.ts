@@ -11,12 +11,13 @@ export interface Scans {
 }
 
 export function scansOf(plan: Plan, bounds: ScanBounds): Scans {
-  const { resourceKeys, scopeKeys, recordKeys, redactsKeys } = plan;
+  const { resourceKeys, scopeKeys, recordKeys, redactsKeys, recordRoles, scopeRoles } = plan;
+  const none = new Set<number>();
   return {
-    resource: new Scan(bounds, resourceKeys, redactsKeys),
-    scope: new Scan(bounds, scopeKeys, redactsKeys),
-    metric: new Scan(bounds, scopeKeys, false),
-    record: new Scan(bounds, recordKeys, redactsKeys),
+    resource: new Scan(bounds, resourceKeys, redactsKeys, none),
+    scope: new Scan(bounds, scopeKeys, redactsKeys, scopeRoles),
+    metric: new Scan(bounds, scopeKeys, false, none),
+    record: new Scan(bounds, recordKeys, redactsKeys, recordRoles),
   };
 }
 
@@ -42,6 +43,9 @@ export function allHold({ tests }: PlannedRule, level: number, scan: Scan): bool
 
 /** Those of the rules that hold for a resource, scope or metric. */
 export function holding(rules: readonly PlannedRule[], level: number, scan: Scan): readonly PlannedRule[] {
-  if (!rules.some(({ tests }) => tests[level]?.length)) return rules;
-  return rules.filter((rule) => allHold(rule, level, scan));
+  for (let i = 0; i < rules.length; i++) {
+    if (allHold(rules[i] as PlannedRule, level, scan)) continue;
+    return rules.filter((rule, at) => at < i || (at > i && allHold(rule, level, scan)));
+  }
+  return rules;
 }

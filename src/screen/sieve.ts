@@ -4,6 +4,7 @@
  * text.
  */
 import { tokenAt } from '../config/patterns.ts';
+import { type Needs, nextNeeded, runEnd, runStart } from './runs.ts';
 
 /** So much of the request is made a string at a time, one char for each byte. */
 const WINDOW_BYTES = 32_768;
@@ -14,16 +15,38 @@ export class Sieve {
   /** Where the text begins and ends in the request. */
   #from = 0;
   #to = 0;
-  /** By rule: where in the request its pattern is found next, counted from where it was looked for last. */
+  /** By rule: where what its pattern needs is next, counted from where it was looked for last. */
+  readonly #needed: Float64Array;
+  /** By rule: the same of the pattern. */
   readonly #next: Float64Array;
 
   constructor(request: Buffer, rules: number) {
     this.#request = request;
     this.#next = new Float64Array(rules);
+    this.#needed = new Float64Array(rules).fill(-1);
   }
 
-  /** Whether the pattern is found in [start, end) of the request; later calls ask for later places. */
-  finds(pattern: RegExp, rule: number, start: number, end: number): boolean {
+  /**
+   * Whether the pattern is found in [start, end) of the request; later calls ask for later places.
+   * @param needs what its matches need, if that is worth looking for
+   */
+  finds(pattern: RegExp, needs: Needs | undefined, rule: number, start: number, end: number): boolean {
+    if (needs === undefined) return this.#findsPattern(pattern, rule, start, end);
+    const request = this.#request;
+    if ((this.#needed[rule] as number) < start) this.#needed[rule] = nextNeeded(needs, request, start);
+    for (;;) {
+      const place = this.#needed[rule] as number;
+      if (place >= end) return false;
+      // A match has no bytes but its own, so it lies within one run of them.
+      const from = runStart(needs, request, place, start);
+      const to = runEnd(needs, request, place, end);
+      pattern.lastIndex = 0;
+      if (pattern.test(request.toString('latin1', from, to))) return true;
+      this.#needed[rule] = nextNeeded(needs, request, to);
+    }
+  }
+
+  #findsPattern(pattern: RegExp, rule: number, start: number, end: number): boolean {
     if (end > this.#to || start < this.#from) this.#move(start, end);
     if ((this.#next[rule] as number) < start) {
       pattern.lastIndex = start - this.#from;

@@ -5,12 +5,13 @@
 import type { Signal } from '../model/signal.ts';
 import { OF_METRIC, OF_RECORD, OF_RESOURCE, OF_SCOPE } from './conditions.ts';
 import { Envelope } from './envelope.ts';
+import { DATA_AT, DATA_END, DATA_FIELD, DATA_TAG, readMetric } from './metric.ts';
 import type { Plan, PlannedRule } from './plan.ts';
 import { Redactor } from './redact.ts';
-import { isTraceId, keepsBytes, keepsTrace } from './sample.ts';
+import { keepsRecord } from './sample.ts';
 import { type Scan, bitOf, type ScanBounds, type TimeWindow } from './scan.ts';
 import { Shared, type Scans, allHold, holding } from './shared.ts';
-import { KEY, LOG, METRIC_KINDS, RESOURCE, SCOPE, SPAN } from './shapes.ts';
+import { LOG, METRIC_KINDS, RESOURCE, SCOPE, SPAN } from './shapes.ts';
 import { Sieve } from './sieve.ts';
 import { Sink } from './sink.ts';
 import { Tally } from './tally.ts';
@@ -201,9 +202,7 @@ export class Walk {
     for (const rule of shared.active) {
       if (rule.depth > level) continue;
       if (rule.action === 'keep') return;
-      const { redaction } = rule;
-      if (redaction === undefined) continue;
-      if (!scan.hasRedacted && redaction.replacer === undefined) continue;
+      if (!this.#isWanted(rule, scan.hasRedacted, this.#start, this.#end)) continue;
       if (!this.#redact(shape, rule)) continue;
       shared.hasRedacted = true;
       shared.redacted[rule.index] = 1;
@@ -212,21 +211,8 @@ export class Walk {
 
   #metric(header: number, start: number, end: number): void {
     const scan = this.#scans.metric;
-    scan.bytes = this.#request;
-    scan.nameEnd = scan.nameAt;
-    let dataTag = 0;
-    let dataField = 0;
-    let data = 0;
-    let dataEnd = 0;
-    this.#eachField(start, end, (tag, field, at, to) => {
-      if (tag === KEY) {
-        scan.nameAt = at;
-        scan.nameEnd = to;
-      } else if (METRIC_KINDS.has(tag)) {
-        if (dataTag !== 0) throw UNUSUAL;
-        [dataTag, dataField, data, dataEnd] = [tag, field, at, to];
-      }
-    });
+    readMetric(scan, this.#request, start, end);
+    const [dataTag, data, dataEnd] = [DATA_TAG, DATA_AT, DATA_END];
     const kind = METRIC_KINDS.get(dataTag);
     if (kind === undefined) return;
     scan.metricKind = kind.name;
@@ -234,7 +220,7 @@ export class Walk {
     if (active !== this.#active) this.#setActive(active);
     const [keptBefore, seenBefore] = [this.#kept, this.#seen];
     this.#envelope.enter(RECORD, header, start);
-    this.#envelope.enter(dataTag, dataField, data);
+    this.#envelope.enter(dataTag, DATA_FIELD, data);
     this.#records(kind.point, POINT, data, dataEnd);
     this.#envelope.leave(dataEnd);
     this.#leave(end, keptBefore, seenBefore);
@@ -243,6 +229,8 @@ export class Walk {
   /** Those among the fields at [start, end). */
   #records(shape: number, wanted: number, start: number, end: number): void {
     const request = this.#request;
+    const isIdle = this.#isIdle();
+    let idle = 0;
     let p = start;
     while (p < end) {
       const field = p;
@@ -255,9 +243,19 @@ export class Walk {
       const n = readLength(request, p, end);
       const at = POS;
       p = at + n;
-      if (tag === wanted) this.#record(shape, tag, field, at, p);
-      else if (tag === HEAD) throw UNUSUAL;
+      if (tag === wanted) {
+        if (isIdle) idle++;
+        else this.#record(shape, tag, field, at, p);
+      } else if (tag === HEAD) throw UNUSUAL;
     }
+    this.#seen += idle;
+    this.#kept += idle;
+  }
+
+  /** Whether nothing is asked of the records at hand: they stay as they are. */
+  #isIdle(): boolean {
+    if (this.#active.length > 0 || this.#limits.areSet || this.#context.overflow !== undefined) return false;
+    return !this.#resource.hasRedacted && !this.#scope.hasRedacted;
   }
 
   #record(shape: number, tag: number, field: number, start: number, end: number): void {
@@ -295,21 +293,19 @@ export class Walk {
     const active = this.#active;
     for (let i = 0; i < active.length; i++) {
       const rule = active[i] as PlannedRule;
+      const { needsSlot } = rule;
+      if (needsSlot >= 0 && (scan.slotAt[needsSlot] as number) < 0) continue;
       if (!allHold(rule, OF_RECORD, scan)) continue;
       switch (rule.action) {
         case 'keep':
           return true;
         case 'redact':
-          this.#redactions.push(rule);
+          // What one has written the next one sees.
+          if (this.#redactions.length > 0 || this.#isWanted(rule, scan.hasRedacted, start, end))
+            this.#redactions.push(rule);
           continue;
-        case 'sample': {
-          const id = scan.traceIdAt;
-          const hasId = id >= 0 && isTraceId(scan.bytes, id);
-          const keeps = hasId
-            ? keepsTrace(rule.threshold, scan.bytes, id)
-            : keepsBytes(rule.threshold, scan.bytes, start, end);
-          if (keeps) continue;
-        }
+        case 'sample':
+          if (keepsRecord(rule.threshold, scan.bytes, scan.traceIdAt, start, end)) continue;
       }
       this.tally.countRule(this.tally.filtered, rule.index);
       return false;
@@ -321,8 +317,7 @@ export class Walk {
     const { hasRedacted } = scan;
     for (let i = 0; i < this.#redactions.length; i++) {
       const rule = this.#redactions[i] as PlannedRule;
-      const isWanted = (hasRedacted && rule.redaction?.hasKeys) || this.#maySee(rule, start, end);
-      if (!isWanted || !this.#redact(shape, rule)) continue;
+      if (!this.#isWanted(rule, hasRedacted, start, end) || !this.#redact(shape, rule)) continue;
       if (!this.#hasRedacted) this.#recordRedacted.fill(0);
       this.#hasRedacted = true;
       this.#recordRedacted[rule.index] = 1;
@@ -330,12 +325,14 @@ export class Walk {
     if (this.#hasRedacted) scan.read(shape, this.#bytes, this.#start, this.#end);
   }
 
-  /** Whether the rule's pattern may match something in [start, end) of the request. */
-  #maySee({ redaction, index }: PlannedRule, start: number, end: number): boolean {
-    if (redaction?.replacer === undefined) return false;
+  /** Whether the rule may replace something of what is at [start, end) of the request. */
+  #isWanted({ redaction, index }: PlannedRule, hasRedacted: boolean, start: number, end: number): boolean {
+    if (redaction === undefined) return false;
+    if (hasRedacted && redaction.hasKeys) return true;
+    if (redaction.replacer === undefined) return false;
     // What another rule has written isn't in the request.
     if (redaction.sieve === undefined || this.#bytes !== this.#request) return true;
-    return this.#sieve.finds(redaction.sieve, index, start, end);
+    return this.#sieve.finds(redaction.sieve, redaction.needs, index, start, end);
   }
 
   /** Applies limits to the record. @returns whether it stays */

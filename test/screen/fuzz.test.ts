@@ -55,10 +55,10 @@ const conditions: fc.Arbitrary<Condition> = fc.oneof(
 );
 const redactions = fc.record({
   keys: fc.option(fc.array(keys, { maxLength: 2 }), { nil: undefined, freq: 2 }),
-  pattern: fc.option(fc.constantFrom('[a-z]+', 'x', 'ET$', '.', 'y{100}', 'a?', '\\bs'), {
-    nil: undefined,
-    freq: 2,
-  }),
+  pattern: fc.option(
+    fc.constantFrom('[a-z]+', 'x', 'ET$', '.', 'y{100}', 'a?', '\\bs', '[A-Z]{6}', '[a-z ]{16}'),
+    { nil: undefined, freq: 2 },
+  ),
   replacement: fc.option(fc.constantFrom('', '###', 'ç'), { nil: undefined, freq: 2 }),
 });
 const rules: fc.Arbitrary<Rule[]> = fc
