@@ -52,6 +52,8 @@ export interface HttpHead {
 const DISCARD_FACTOR = 4;
 /** Who has paused for so long isn't sending any more, but waits for an answer. */
 const PAUSE_MS = 200;
+/** Who is still sending then, be it a byte at a time, is answered all the same. */
+const DISCARD_MS_MAX = 5_000;
 /** A hint for clients (RFC 2068, 19.7.1), a second before the earliest moment that uWebSockets.js cuts. */
 const KEEP_ALIVE = `timeout=${IDLE_SECONDS_MIN - 1}`;
 
@@ -67,6 +69,7 @@ export class HttpExchange {
    */
   #state: 'reading' | 'refusing' | 'asking' | 'gone' | 'done' = 'reading';
   #refusal: Reply | undefined;
+  #refusedMs = 0;
   #pause: NodeJS.Timeout | undefined;
   #encoding: Encoding = 'identity';
   #source = '';
@@ -120,6 +123,7 @@ export class HttpExchange {
   #answerAtEnd(reply: Reply): void {
     this.#state = 'refusing';
     this.#refusal = reply;
+    this.#refusedMs = performance.now();
     this.#pause = setTimeout(() => this.#answer(reply, true), PAUSE_MS);
     this.#giveBack();
   }
@@ -128,8 +132,9 @@ export class HttpExchange {
     if (this.#state !== 'refusing' || this.#refusal === undefined) return;
     this.#arrivedBytes += bytes;
     this.#pause?.refresh();
-    const bytesMax = DISCARD_FACTOR * this.#shared.requestBytesMax;
-    if (last || this.#arrivedBytes > bytesMax) this.#answer(this.#refusal, !last);
+    const isTooMuch = this.#arrivedBytes > DISCARD_FACTOR * this.#shared.requestBytesMax;
+    const isTooLong = performance.now() - this.#refusedMs > DISCARD_MS_MAX;
+    if (last || isTooMuch || isTooLong) this.#answer(this.#refusal, !last);
   }
 
   /** One piece of the body, valid only now. */

@@ -26,7 +26,7 @@ const IDLE_MS_MAX = 10_000;
 const RECEIVE_BYTES_PER_MS_MIN = 16;
 /** Until a request that has arrived is answered and its answer taken; the waits behind it end sooner. */
 const ANSWER_MS_MAX = 120_000;
-/** How often node looks for requests that take too long. */
+/** How often node and this file look for requests that take too long. */
 const CHECK_EVERY_MS = 2_000;
 const NOTHING = new Uint8Array(0);
 
@@ -107,17 +107,17 @@ function take(
   req: IncomingMessage,
   res: ServerResponse,
 ): void {
-  // What came together with the end of a handshake is read although that has refused it.
-  if (req.socket.destroyed) return;
+  // What came together with the end of a handshake, or with a head, is read although that was refused.
+  if (req.socket.destroyed || connection.isRefused) return;
   if (connection.unanswered !== undefined) {
     req.socket.destroy();
   } else if (req.httpVersion !== '1.1') {
-    res.writeHead(505, { Connection: 'close' }).end();
+    connection.refuse(res, 505);
   } else if (req.rawHeaders.length > 2 * HEADERS_MAX) {
-    res.writeHead(431, { Connection: 'close' }).end();
+    connection.refuse(res, 431);
   } else if ((req.headers['transfer-encoding'] ?? 'chunked').toLowerCase() !== 'chunked') {
     // Node refuses other codings only where chunks don't come last.
-    res.writeHead(400, { Connection: 'close' }).end();
+    connection.refuse(res, 400);
   } else {
     connection.unanswered = new NodeResponse(connection, req, res);
     route(shared, cors, connection.unanswered, new NodeRequest(connection, req));
@@ -129,10 +129,22 @@ class Connection {
   readonly #socket: Socket;
   #certificate: ClientCertificate | 'unread' | undefined = 'unread';
   unanswered: NodeResponse | undefined;
+  #isRefused = false;
 
   constructor(socket: Socket) {
     this.#socket = socket;
     socket.once('close', () => this.unanswered?.aborted());
+  }
+
+  /** It ends with its answer, and nothing that follows is a request. */
+  get isRefused(): boolean {
+    return this.#isRefused;
+  }
+
+  /** Because of a head. */
+  refuse(res: ServerResponse, status: number): void {
+    this.#isRefused = true;
+    res.writeHead(status, { Connection: 'close' }).end();
   }
 
   get certificate(): ClientCertificate | undefined {
@@ -199,15 +211,22 @@ class NodeResponse implements WireResponse {
     const declaredBytes = Number(this.#req.headers['content-length'] ?? -1);
     const startedAtMs = performance.now();
     let arrivedBytes = 0;
+    // Not with each piece: the size of a chunk can drip in for ever, and no piece comes of that.
+    const watch = setInterval(() => {
+      const patienceMs = IDLE_MS_MAX + arrivedBytes / RECEIVE_BYTES_PER_MS_MIN;
+      if (performance.now() - startedAtMs > patienceMs) socket.destroy();
+      if (socket.destroyed) clearInterval(watch);
+    }, CHECK_EVERY_MS);
     const arrived = (piece: Uint8Array, last: boolean) => {
-      if (last) socket.setTimeout(ANSWER_MS_MAX);
+      if (last) {
+        clearInterval(watch);
+        socket.setTimeout(ANSWER_MS_MAX);
+      }
       handler(piece, last);
     };
     this.#req.on('data', (piece: Buffer) => {
       arrivedBytes += piece.length;
-      const patienceMs = IDLE_MS_MAX + arrivedBytes / RECEIVE_BYTES_PER_MS_MIN;
-      if (performance.now() - startedAtMs > patienceMs) socket.destroy();
-      else arrived(piece, arrivedBytes === declaredBytes);
+      arrived(piece, arrivedBytes === declaredBytes);
     });
     this.#req.on('end', () => {
       if (arrivedBytes === 0 || arrivedBytes !== declaredBytes) arrived(NOTHING, true);

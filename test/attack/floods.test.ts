@@ -37,9 +37,9 @@ describe('from many addresses', () => {
   const from = (i: number) => `127.0.1.${1 + (i % 200)}`;
 
   test.each(PORTS)('%s: as many as may be, the others are closed and counted', async (transport, port, hello) => {
-    const refused = { reason: 'connections' };
+    const refused = { transport, reason: 'connections' };
     const own = attacked.program[port];
-    await counting('requests_refused_total', refused, { least: FLOOD - CONNECTIONS_MAX }, async () => {
+    await counting('connections_refused_total', refused, { least: FLOOD - CONNECTIONS_MAX }, async () => {
       const raws = await flood(own, from, hello);
       await eventually('the bound', () => openOf(raws) <= CONNECTIONS_MAX);
       expect(await attacked.program.metric('connections', { transport })).toBeLessThanOrEqual(CONNECTIONS_MAX);
@@ -68,9 +68,9 @@ describe('from one address', () => {
   const attacked = useAttackedProgram({ SLUICE_RECEIVE_CONNECTIONS_PER_ADDRESS_MAX: String(PER_ADDRESS_MAX) });
   const { surviving, counting } = attacked;
 
-  test.each(PORTS)('%s: its bound, while others come in as before', async (_, port, hello) => {
-    const refused = { reason: 'connections' };
-    await counting('requests_refused_total', refused, { least: FLOOD - PER_ADDRESS_MAX }, () =>
+  test.each(PORTS)('%s: its bound, while others come in as before', async (transport, port, hello) => {
+    const refused = { transport, reason: 'address' };
+    await counting('connections_refused_total', refused, { least: FLOOD - PER_ADDRESS_MAX }, () =>
       surviving(async () => {
         const raws = await flood(attacked.program[port], () => '127.0.2.1', hello);
         await eventually('the bound', () => openOf(raws) <= PER_ADDRESS_MAX);

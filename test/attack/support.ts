@@ -21,6 +21,12 @@ const NEIGHBOUR_MS = 25;
 /** Nobody waits longer, whatever the machine does beside it. */
 const NEIGHBOUR_ANSWER_MS_MAX = 5_000;
 
+/** What HTTP is served by (src/receive/http.ts), and the settings for that: a bound that is out of reach. */
+export const HTTP_SERVERS = [
+  ['uWebSockets.js', {}],
+  ["node's server", { SLUICE_RECEIVE_CONNECTIONS_PER_ADDRESS_MAX: '10000' }],
+] as const;
+
 export interface Attacked {
   /** Only while tests run. */
   readonly program: Program;
@@ -221,7 +227,8 @@ export async function saidTo(port: number, bytes: Uint8Array | string, quietMs =
   return { text: raw.received().toString('latin1'), closed };
 }
 
-/** How many answers of HTTP/1.1 the text has. */
+/** The status of each answer of HTTP/1.1 in the text. */
 export function answersIn(text: string): string[] {
-  return [...text.matchAll(/^HTTP\/1\.1 (\d{3})/gm)].map(([, status]) => status ?? '');
+  // Not at the beginning of a line: a body before it ends without one.
+  return [...text.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, status]) => status ?? '');
 }
