@@ -74,8 +74,8 @@ export interface Progress {
 export interface Watcher {
   progress(progress: Progress): void;
   note(text: string): void;
-  /** Called with what ends the sending early. */
-  started?(stop: () => void): void;
+  /** Called with what ends the sending early. @returns what to call when it is over */
+  started?(stop: () => void): () => void;
 }
 
 /**
@@ -98,9 +98,9 @@ export async function runBench(options: BenchOptions, watcher: Watcher): Promise
     const probe = accounting && probeOf(options, run, window, pool.probe, accounting);
     const watch = new ProcessWatch(rolesOf(options));
     watcher.note(`run ${runName(run)}: sending ${options.signals.join(', ')} as ${options.protocol}`);
-    watcher.started?.(() => load.stop());
+    const ended = watcher.started?.(() => load.stop());
     probe?.start();
-    const sending = await send(load, pool.senders, watch, watcher);
+    const sending = await send(load, pool.senders, watch, watcher).finally(ended);
     const sent = load.lanes.map(({ signal, ledger }) => ({ signal, ledger }));
     const wanted: Expectation = { sent, run, window, rowsBefore, probeRows: () => probe?.rows ?? 0 };
     const [storage, freshnessMs] = await Promise.all([

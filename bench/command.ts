@@ -31,6 +31,9 @@ export function watcherOf(stream: NodeJS.WritableStream): Watcher {
   return {
     progress: (progress) => stream.write(`${progressLine(progress)}\n`),
     note: (text) => stream.write(`${text}\n`),
-    started: (stop) => process.once('SIGINT', stop),
+    started: (stop) => {
+      process.once('SIGINT', stop);
+      return () => process.off('SIGINT', stop);
+    },
   };
 }

@@ -3,8 +3,11 @@
  * million items, with none, with all limits set, and with ten rules, in turns on three installations of its
  * own. Take -d 10 or more.
  */
-import { Installation } from '../installation.ts';
+import type { Signal } from '../../src/model/signal.ts';
 import { type Figure, type Measure, runClaim } from './claim.ts';
+import { type Own, owning } from './parts/own.ts';
+
+const REDIS_BYTES_MAX = 512 * 2 ** 20;
 
 /** Of which the first is to get warm, and doesn't count. */
 const ROUNDS = 4;
@@ -51,19 +54,14 @@ const WAYS = [
 await runClaim({
   name: 'limits-cost',
   description: 'CPU for limits and rules that nothing runs into; starts everything itself.',
-  body: async (options, measure) => {
-    const installations: Installation[] = [];
-    try {
-      for (const [, settings] of WAYS) {
-        const sizes = { redisBytesMax: 512 * 2 ** 20, clickhouses: 1, gateways: 1, writers: 1 };
-        installations.push(await Installation.start({ ...sizes, settings }));
-      }
+  body: (options, measure) =>
+    owningAll(WAYS.map(([, settings]) => settings), async (owns) => {
       const figures: Figure[] = [];
       for (const signal of options.signals) {
         const sums = WAYS.map(() => ({ cpuSeconds: 0, items: 0 }));
         for (let round = 0; round < ROUNDS; round++) {
-          for (const [i, installation] of installations.entries()) {
-            const { cpuSeconds, items } = await costOf(installation, signal, measure);
+          for (const [i, own] of owns.entries()) {
+            const { cpuSeconds, items } = await costOf(own, signal, measure);
             const sum = sums[i];
             if (round === 0 || sum === undefined) continue;
             sum.cpuSeconds += cpuSeconds;
@@ -73,29 +71,34 @@ await runClaim({
         figures.push(...figuresOf(signal, sums.map(({ cpuSeconds, items }) => (cpuSeconds / items) * 1e6)));
       }
       return figures;
-    } finally {
-      for (const installation of installations) await installation.stop();
-    }
-  },
+    }),
 });
 
+/** An installation with each of these settings, side by side. */
+function owningAll<Result>(
+  ways: readonly Readonly<Record<string, string>>[],
+  body: (owns: readonly Own[]) => Promise<Result>,
+  owns: readonly Own[] = [],
+): Promise<Result> {
+  const settings = ways[owns.length];
+  if (settings === undefined) return body(owns);
+  return owning({ redisBytesMax: REDIS_BYTES_MAX, settings }, (own) => owningAll(ways, body, [...owns, own]));
+}
+
 async function costOf(
-  { gateways, writers, clickhouses, redisPid }: Installation,
-  signal: 'traces' | 'logs' | 'metrics',
+  { gateway, writer, server, installation }: Own,
+  signal: Signal,
   measure: Measure,
 ): Promise<{ cpuSeconds: number; items: number }> {
-  const [gateway] = gateways;
-  const [writer] = writers;
-  if (gateway === undefined || writer === undefined) throw new Error('there is one of each');
   const { processes, acknowledged } = await measure({
     signals: [signal],
     protocol: 'http-protobuf',
     targets: [gateway.target],
-    clickhouse: clickhouses[0]?.url,
+    clickhouse: server.url,
     pids: [
       { role: 'gateway', pid: gateway.pid },
       { role: 'writer', pid: writer.pid },
-      { role: 'redis', pid: redisPid },
+      { role: 'redis', pid: installation.redisPid },
     ],
     freshnessMs: 0,
   });

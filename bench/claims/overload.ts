@@ -7,8 +7,8 @@
  */
 import { Installation } from '../installation.ts';
 import { type Figure, runClaim } from './claim.ts';
-import { numberOf } from './numbers.ts';
-import { pressed } from './pressed.ts';
+import { numberOf } from './parts/numbers.ts';
+import { pressed } from './parts/pressed.ts';
 
 const REDIS_BYTES_MAX = 512 * 2 ** 20;
 const RSS_BYTES_MAX = 800e6;

@@ -119,6 +119,11 @@ export class Shares {
     return undefined;
   }
 
+  /** A request that nobody can be let in with now: its tenant wants its part all the same. */
+  asked(tenant: string, signal: Signal, declaredBytes: number): void {
+    this.#demands.ask(tenant, signal, declaredBytes);
+  }
+
   /** What was taken of a request that had been let in, once that is known. */
   charge(tenant: string, signal: Signal, { items, bytes, wireBytes }: Taken): void {
     this.#leases.charge(tenant, items, bytes);

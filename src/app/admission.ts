@@ -54,7 +54,13 @@ export class GatewayAdmission implements Admission {
   enter({ signal, declaredBytes, credentials }: Asking): Ticket | Verdict {
     const who = this.#tenants.identify(credentials);
     if (who.kind !== 'tenant') return who;
-    const refusal = this.#pressure.verdict() ?? this.#shares.refusal(who.name, signal, declaredBytes);
+    const pressed = this.#pressure.verdict();
+    if (pressed !== undefined) {
+      // Else nobody would seem to want anything when it ends, and everything would come in at once.
+      this.#shares.asked(who.name, signal, declaredBytes);
+      return pressed;
+    }
+    const refusal = this.#shares.refusal(who.name, signal, declaredBytes);
     return refusal ?? this.#door.enter(declaredBytes, who.name);
   }
 

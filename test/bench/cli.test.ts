@@ -12,11 +12,10 @@ import { freePort, withClickHouse } from '../support/services.ts';
 import { createSinkTables, startSink } from './sink.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
-/** What several of them have in common. */
-const SHARED = ['brake', 'claim', 'fleet', 'numbers', 'offered', 'pressed', 'programs', 'sleepers'].map(
-  (name) => `${name}.ts`,
+const SHARED = ['claim.ts', 'programs.ts'];
+const CLAIMS = readdirSync(join(ROOT, 'bench/claims')).filter(
+  (name) => name.endsWith('.ts') && !SHARED.includes(name),
 );
-const CLAIMS = readdirSync(join(ROOT, 'bench/claims')).filter((name) => !SHARED.includes(name));
 
 interface Ended {
   readonly code: number;

@@ -3,15 +3,17 @@
  * request every few seconds. What the gateway ends is opened again.
  */
 import { type Socket, connect } from 'node:net';
-import { createCorpus } from '../corpus.ts';
-import { windowOfToday } from '../identity.ts';
-import type { Member } from '../installation.ts';
-import { HttpSender } from '../send/http.ts';
-import type { Target } from '../send/sender.ts';
+import { createCorpus } from '../../corpus.ts';
+import { windowOfToday } from '../../identity.ts';
+import type { Member } from '../../installation.ts';
+import { HttpSender } from '../../send/http.ts';
+import type { Target } from '../../send/sender.ts';
 
 const HTTP_SHARE = 0.2;
 const HTTP_EVERY_MS = 7_000;
 const PING_EVERY_MS = 30_000;
+/** A gateway that takes no connections isn't asked again at once. */
+const REOPEN_MS = 1_000;
 /** A system has 28,000 ports for connections from one address to one port. */
 const CONNECTIONS_PER_ADDRESS = 5_000;
 const AT_ONCE = 100;
@@ -40,7 +42,7 @@ export class Sleepers {
 
   async open(count: number): Promise<void> {
     const overHttp = Math.round(count * HTTP_SHARE);
-    for (let i = 0; i < count; i += AT_ONCE) {
+    for (let i = 0; i < count && !this.#closed; i += AT_ONCE) {
       const some = Array.from({ length: Math.min(AT_ONCE, count - i) }, (_, j) => i + j);
       await Promise.all(some.map((n) => (n < overHttp ? this.#keepHttp(n) : this.#keepGrpc(n))));
     }
@@ -54,6 +56,7 @@ export class Sleepers {
 
   #keepGrpc(n: number): Promise<void> {
     return new Promise((resolve) => {
+      if (this.#closed) return resolve();
       const socket: Socket = connect({ ...this.#grpc, localAddress: addressOf(n), noDelay: true });
       socket.once('connect', () => socket.write(HELLO));
       socket.once('data', () => {
@@ -70,7 +73,7 @@ export class Sleepers {
         resolve();
         if (this.#closed) return;
         this.cut += 1;
-        void this.#keepGrpc(n);
+        this.#timers.push(setTimeout(() => void this.#keepGrpc(n), REOPEN_MS));
       });
     });
   }
@@ -88,6 +91,7 @@ export class Sleepers {
     };
     this.#closers.push(() => sender.close());
     await send();
+    if (this.#closed) return;
     this.#timers.push(setInterval(send, HTTP_EVERY_MS));
   }
 }

@@ -4,20 +4,21 @@
  * that it is given, or sends the next at once. What is due while all of them are busy or waiting isn't sent.
  */
 import { randomInt } from 'node:crypto';
-import { sleep, tickMs } from '../../src/base/clock.ts';
-import { createCorpus } from '../corpus.ts';
-import { windowOfToday } from '../identity.ts';
-import { Accounting } from '../measure/accounting.ts';
-import { waitForItems } from '../measure/arrival.ts';
-import { Latency } from '../measure/latency.ts';
-import type { Answer } from '../send/answer.ts';
-import { GrpcConnection } from '../send/grpc.ts';
-import { HttpSender } from '../send/http.ts';
-import { type Audit, Ledger } from '../send/ledger.ts';
-import type { Sender, Target } from '../send/sender.ts';
-import type { Template } from '../template.ts';
+import { sleep, tickMs } from '../../../src/base/clock.ts';
+import { createCorpus } from '../../corpus.ts';
+import { windowOfToday } from '../../identity.ts';
+import { Latency } from '../../measure/latency.ts';
+import type { Answer } from '../../send/answer.ts';
+import { GrpcConnection } from '../../send/grpc.ts';
+import { HttpSender } from '../../send/http.ts';
+import { type Audit, Ledger } from '../../send/ledger.ts';
+import type { Sender, Target } from '../../send/sender.ts';
+import type { Template } from '../../template.ts';
+import { auditOf } from './audit.ts';
 
 const TICK_MS = 5;
+/** A connection that wasn't used for so long is opened anew: the server cuts it soon, perhaps in this moment. */
+const IDLE_MS_MAX = 4_000;
 const SIGNAL = 'traces';
 
 export interface OfferedOptions {
@@ -57,6 +58,8 @@ interface Client {
   readonly template: Template;
   busy: boolean;
   waitsUntilMs: number;
+  /** When it was answered last. */
+  idleFromMs: number;
 }
 
 export class Offered {
@@ -79,6 +82,7 @@ export class Offered {
       template,
       busy: false,
       waitsUntilMs: 0,
+      idleFromMs: 0,
     }));
   }
 
@@ -108,19 +112,10 @@ export class Offered {
     while (this.#clients.some(({ busy }) => busy)) await sleep(TICK_MS);
   }
 
-  /** What of it is stored, once nothing accepted is missing, or the time is over. */
-  async audit(clickhouse: string, database: string, waitMs: number): Promise<Audit> {
-    const accounting = new Accounting(clickhouse, database);
-    try {
-      const sent = [{ signal: SIGNAL, ledger: this.ledger }] as const;
-      const wanted = { sent, run: this.#run, window: this.#window, rowsBefore: 0, probeRows: () => 0 };
-      const { audits } = await waitForItems(accounting, wanted, waitMs);
-      const [audit] = audits;
-      if (audit === undefined) throw new Error('one signal was sent');
-      return audit;
-    } finally {
-      await accounting.close();
-    }
+  /** What of it is stored, once nothing accepted is missing, or the time is over. @throws Fault */
+  audit(clickhouse: string, database: string, waitMs: number): Promise<Audit> {
+    const sent = { ledger: this.ledger, run: this.#run, window: this.#window };
+    return auditOf(sent, clickhouse, database, waitMs);
   }
 
   close(): void {
@@ -143,9 +138,11 @@ export class Offered {
     template.stamp(request);
     this.counts.sent += 1;
     const sentMs = tickMs();
+    if (sentMs - client.idleFromMs > IDLE_MS_MAX) sender.close();
     const answer = await sender.send(SIGNAL, template.frame);
     client.busy = false;
-    this.#note(client, request, answer, tickMs() - sentMs);
+    client.idleFromMs = tickMs();
+    this.#note(client, request, answer, client.idleFromMs - sentMs);
   }
 
   #note(client: Client, request: number, answer: Answer, ms: number): void {
