@@ -85,7 +85,7 @@ async function prepare({ gateway, writer }: Own, name: (typeof WAYS)[number][0])
 
 /** node:http2 alone. */
 async function bare(options: BenchOptions): Promise<Figure[]> {
-  const program = join(import.meta.dirname, 'bare-http2.ts');
+  const program = join(import.meta.dirname, 'parts/bare-http2.ts');
   // As bin/sluice runs the gateway.
   const flags = ['--heap-growing-percent=200', '--disable-warning=ExperimentalWarning'];
   const child: ChildProcess = spawn(process.execPath, [...flags, program], { stdio: ['pipe', 'pipe', 'inherit'] });

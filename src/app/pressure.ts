@@ -285,7 +285,7 @@ export class Pressure {
   }
 
   #reckonCapacity(reasons: readonly Held[], horizonSeconds: number): number | undefined {
-    if (this.level === 2) return 0;
+    // At level 2 nothing is let in whatever it is: this is for the moment after, until it is reckoned again.
     const bounds: number[] = [];
     const queue = reasons.find(({ reading: { reason } }) => reason === 'queue_full');
     if (queue !== undefined) {

@@ -24,7 +24,8 @@ test('Redis away: pushed back at once with a delay that differs, and let in agai
   expect(Math.min(...delays)).toBeGreaterThanOrEqual(1_000);
   expect(Math.max(...delays)).toBeLessThanOrEqual(2_000);
   expect(new Set(delays).size).toBeGreaterThan(40);
-  expect([pressure.level, pressure.reasons, pressure.capacity()]).toEqual([2, ['redis_unavailable'], 0]);
+  // For the moment after: nothing else is short.
+  expect([pressure.level, pressure.reasons, pressure.capacity()]).toEqual([2, ['redis_unavailable'], undefined]);
   expect(await metric('backpressure_level')).toBe(2);
   expect(await metric('backpressure_reason', { reason: 'redis_unavailable' })).toBe(1);
   await server.up();
