@@ -8,7 +8,7 @@ import { RequestMarks } from '../admit/request-mark.ts';
 import { assert } from '../base/errors.ts';
 import { createFrameCompressor } from '../compress/frame.ts';
 import type { Fragment } from '../model/batch.ts';
-import { Malformed, type OpenBlocks } from '../model/block.ts';
+import { Malformed, NO_BOUNDS, type OpenBlocks } from '../model/block.ts';
 import { type Limit, type Outcome, type RejectReason, sumOutcomes } from '../model/outcome.ts';
 import { SIGNALS, type Signal } from '../model/signal.ts';
 import { type Screen, compileScreen } from '../screen/screen.ts';
@@ -16,7 +16,7 @@ import { createOpenBlocks } from '../transcode/open-blocks.ts';
 import { sliceRequest } from '../transcode/slices.ts';
 import { decodeRequest, malformed, tooLargeMessage } from './decode.ts';
 import type { LaneAnswer, LaneRequest, LaneResult, LaneSettings } from './large-lane-protocol.ts';
-import { NO_BOUNDS, withRejected } from './screening.ts';
+import { withRejected } from './screening.ts';
 
 const settings = workerData as LaneSettings;
 const compressor = createFrameCompressor(settings.zstdLevel);

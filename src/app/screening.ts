@@ -8,7 +8,7 @@
 import type { Cardinality } from '../admit/cardinality.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Instruments } from '../metrics/instruments.ts';
-import type { RecordBounds } from '../model/block.ts';
+import { NO_BOUNDS } from '../model/block.ts';
 import type { Outcome } from '../model/outcome.ts';
 import type { Signal } from '../model/signal.ts';
 import type { GroupCommit, Placing, Resendable, Within } from '../queue/commit.ts';
@@ -45,17 +45,6 @@ export class TooManyItems extends Error {
     this.name = 'TooManyItems';
   }
 }
-
-export const NO_BOUNDS: RecordBounds = {
-  attributesMax: 0,
-  valueBytesMax: 0,
-  eventsMax: 0,
-  linksMax: 0,
-  timeMinMs: 0,
-  timeMaxMs: 0,
-  nesting: false,
-  series: false,
-};
 
 /** Metrics, where those with most time series are shown. */
 const SERIES_SHOWN = 100;

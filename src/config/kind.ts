@@ -10,3 +10,14 @@ export interface Kind<T> {
   /** Whether values may hold a secret: one that is refused is not repeated then. */
   readonly holdsSecret?: true;
 }
+
+/** A list as YAML has it, or as JSON where it is text; what is neither is for the schema to refuse. */
+export function listOf(value: unknown): unknown {
+  if (typeof value !== 'string') return value;
+  if (value.trim() === '') return [];
+  try {
+    return JSON.parse(value);
+  } catch {
+    return value;
+  }
+}

@@ -1,7 +1,7 @@
 /** Rules as they are configured: what is dropped, sampled or redacted before it is stored. */
 import { z } from 'zod';
 import { SIGNALS, type Signal } from '../model/signal.ts';
-import type { Kind } from './kind.ts';
+import { type Kind, listOf } from './kind.ts';
 import { patternFault } from './patterns.ts';
 import { RULE_FIELDS, wordsOf } from './rule-fields.ts';
 
@@ -134,18 +134,8 @@ function ruleFault({ name, signals, when, ...rest }: Rule): string | undefined {
   return foreign && `rule ${name}: ${signals.join(', ')} have no ${foreign.field}`;
 }
 
-function parsed(value: unknown): unknown {
-  if (typeof value !== 'string') return value;
-  if (value.trim() === '') return [];
-  try {
-    return JSON.parse(value);
-  } catch {
-    return value;
-  }
-}
-
 export const rulesKind: Kind<readonly Rule[]> = {
-  schema: z.preprocess(parsed, list) as z.ZodType<readonly Rule[]>,
+  schema: z.preprocess(listOf, list) as z.ZodType<readonly Rule[]>,
   wanted: 'a list of rules, in the environment as JSON (limits.md)',
   show: (value) => value.map(({ name }) => name).join(','),
 };

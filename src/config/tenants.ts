@@ -1,6 +1,6 @@
 /** Tenants as they are configured: who they are, and what they may send. */
 import { z } from 'zod';
-import type { Kind } from './kind.ts';
+import { type Kind, listOf } from './kind.ts';
 
 /** Figures are of all gateways together; 0 is no limit. */
 export interface TenantSettings {
@@ -36,18 +36,8 @@ const tenant = z.strictObject({
   bytesPerDay: figure.default(0),
 });
 
-function parsed(value: unknown): unknown {
-  if (typeof value !== 'string') return value;
-  if (value.trim() === '') return [];
-  try {
-    return JSON.parse(value);
-  } catch {
-    return value;
-  }
-}
-
 export const tenantsKind: Kind<readonly TenantSettings[]> = {
-  schema: z.preprocess(parsed, z.array(tenant)) as z.ZodType<readonly TenantSettings[]>,
+  schema: z.preprocess(listOf, z.array(tenant)) as z.ZodType<readonly TenantSettings[]>,
   wanted: 'a list of tenants, in the environment as JSON; tokens are sha256:… (tenants.md)',
   show: (value) => value.map(({ name }) => name).join(','),
   // Somebody may have put tokens where their hashes belong.

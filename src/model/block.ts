@@ -40,6 +40,18 @@ export interface RecordBounds {
   readonly series: boolean;
 }
 
+/** Everything is within them. */
+export const NO_BOUNDS: RecordBounds = {
+  attributesMax: 0,
+  valueBytesMax: 0,
+  eventsMax: 0,
+  linksMax: 0,
+  timeMinMs: 0,
+  timeMaxMs: 0,
+  nesting: false,
+  series: false,
+};
+
 export interface OpenBlocks {
   /** Rows in the open blocks, all tables. */
   readonly rows: number;

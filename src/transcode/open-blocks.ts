@@ -4,7 +4,7 @@
  * the same, without.
  */
 import { assert } from '../base/errors.ts';
-import type { Block, OpenBlocks, RecordBounds } from '../model/block.ts';
+import { type Block, NO_BOUNDS, type OpenBlocks, type RecordBounds } from '../model/block.ts';
 import {
   FORMAT_REASONS, NOTHING, type Outcome, type RejectReason, WARNINGS, type Warning,
 } from '../model/outcome.ts';
@@ -27,17 +27,6 @@ export interface TranscodeLimits {
   readonly nestingMax: number;
   readonly seriesSeed?: number;
 }
-
-const UNBOUNDED: RecordBounds = {
-  attributesMax: 0,
-  valueBytesMax: 0,
-  eventsMax: 0,
-  linksMax: 0,
-  timeMinMs: 0,
-  timeMaxMs: 0,
-  nesting: false,
-  series: false,
-};
 
 /**
  * Open blocks for one signal.
@@ -95,7 +84,7 @@ class EngineBlocks implements OpenBlocks {
   }
 
   append(request: Uint8Array, tenant = ''): Outcome {
-    const outcome = this.appendWithin(request, UNBOUNDED, tenant);
+    const outcome = this.appendWithin(request, NO_BOUNDS, tenant);
     assert(outcome, 'where nothing is bounded nothing exceeds a bound');
     return outcome;
   }

@@ -6,8 +6,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Fragment } from '../../src/model/batch.ts';
-import { Malformed } from '../../src/model/block.ts';
-import { NO_BOUNDS } from '../../src/app/screening.ts';
+import { Malformed, NO_BOUNDS } from '../../src/model/block.ts';
 import type { BatchStore } from '../../src/queue/batch-store.ts';
 import type { Within } from '../../src/queue/commit.ts';
 import { RedisServer } from '../redis/server.ts';
