@@ -59,8 +59,8 @@ const REFUSE_FROM = 1;
 const REFUSE_UNTIL = 0.9;
 const SLOW_FROM = 0.85;
 const SLOW_UNTIL = 0.7;
-/** A queue that is nearly empty fills fast at every start and burst: nothing is foretold below. */
-const FORETOLD_FROM = 0.1;
+/** A queue takes bursts, that is what it is for: nothing is foretold while more than half of it is empty. */
+const FORETOLD_FROM = 0.5;
 /** Pacing keeps what is foretold at the horizon itself: it is over when it is clearly further away. */
 const FORETOLD_UNTIL_HORIZONS = 1.5;
 /** At a level, before it falls. */

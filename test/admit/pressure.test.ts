@@ -33,9 +33,9 @@ describe('the level of one reason', () => {
 
   test.each<[Level, number, number, Level]>([
     // Nearly empty: a start, a burst.
-    [0, 0.099, 0.1, 0], [0, 0.1, 29.9, 1], [0, 0.1, 30, 0], [0, 0.5, 29.9, 1], [0, 0.5, 31, 0],
+    [0, 0.499, 0.1, 0], [0, 0.5, 29.9, 1], [0, 0.5, 30, 0], [0, 0.6, 29.9, 1], [0, 0.6, 31, 0],
     // Pacing keeps it at the horizon: that is not yet over.
-    [1, 0.5, 30, 1], [1, 0.5, 44.9, 1], [1, 0.5, 45, 0], [1, 0.099, 1, 0],
+    [1, 0.5, 30, 1], [1, 0.5, 44.9, 1], [1, 0.5, 45, 0], [1, 0.499, 1, 0],
     // Foretold never refuses.
     [0, 0.99, 0.001, 1], [2, 0.5, 1, 1],
   ])('from %d with ratio %d, there in %d s, to %d', (level, ratio, inSeconds, wanted) => {
