@@ -13,6 +13,7 @@ import { Fault } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Instruments } from '../metrics/instruments.ts';
+import { WORDS_OF_POINT } from '../model/block.ts';
 import type { RedisCommands } from '../redis/client.ts';
 import { SeriesExchange } from './series-exchange.ts';
 import { fingerprintOf } from './series-filter.ts';
@@ -20,8 +21,6 @@ import type { Half } from './series-log.ts';
 import { SeriesMetric } from './series-metric.ts';
 
 const EVERY_MS_DEFAULT = 1_000;
-/** Of a point: hash of the metric's name, low and high half of the series' hash. */
-export const WORDS_OF_POINT = 3;
 
 export interface CardinalityOptions {
   /** They may change at any time. */

@@ -11,10 +11,11 @@
  * is of two digests of one length, in constant time.
  */
 import { timingSafeEqual } from 'node:crypto';
+import { digestIn, digestOf } from '../base/token-hash.ts';
 import type { Settings } from '../config/settings.ts';
 import { type Verdict, never } from '../model/outcome.ts';
 import { type Credentials, DEFAULT_TENANT } from '../model/tenant.ts';
-import { TOKEN_LENGTH_MAX, digestIn, digestOf } from './tokens.ts';
+import { TOKEN_LENGTH_MAX } from './tokens.ts';
 
 /** What was wrong with a client's credentials. Closed: each is a label of a metric. */
 export const AUTH_FAILURES = [

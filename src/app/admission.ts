@@ -67,7 +67,7 @@ export class GatewayAdmission implements Admission {
   /** What was taken of a request that was let in, once it is stored. */
   charge(tenant: string, signal: Signal, taken: Taken): void {
     this.#shares.charge(tenant, signal, taken);
-    this.#pressure.note({ items: taken.items, wireBytes: taken.wireBytes });
+    this.#pressure.note(taken);
   }
 
   /** Under which name a tenant is counted. */

@@ -8,7 +8,7 @@ import { RequestMarks } from '../admit/request-mark.ts';
 import { assert } from '../base/errors.ts';
 import { createFrameCompressor } from '../compress/frame.ts';
 import type { Fragment } from '../model/batch.ts';
-import { Malformed, NO_BOUNDS, type OpenBlocks } from '../model/block.ts';
+import { Malformed, NO_BOUNDS, type OpenBlocks, WORDS_OF_POINT } from '../model/block.ts';
 import { type Limit, type Outcome, type RejectReason, sumOutcomes } from '../model/outcome.ts';
 import { SIGNALS, type Signal } from '../model/signal.ts';
 import { type Screen, compileScreen } from '../screen/screen.ts';
@@ -60,18 +60,20 @@ type Made = LaneResult & { readonly kind: 'fragments' };
 
 /** @throws Malformed with the offset in the whole request. */
 function transcode(asked: LaneRequest, request: Uint8Array): Made {
-  const { signal, weights } = asked;
+  const { signal, tenant, weights, overflow } = asked;
+  const mark = asked.screen.tenants.column ? tenant : undefined;
   const open = blocks.get(signal);
   assert(open, 'a transcoder for every signal');
   open.route(weights);
+  const screen = screenOf(asked.screen);
   const fragments: Fragment[] = [];
   const outcomes: Outcome[] = [];
   const counts = noCounts();
   const series: Uint32Array[] = [];
   for (const slice of sliceRequest(request, settings.fragmentBytesMax)) {
-    const points = lengthOf(series) / 3;
+    const points = lengthOf(series) / WORDS_OF_POINT;
     try {
-      outcomes.push(append(open, { ...asked, points }, slice, counts, series));
+      outcomes.push(append(open, { signal, tenant, overflow, screen, mark, points }, slice, counts, series));
     } catch (error) {
       const before = slice.byteOffset - request.byteOffset;
       if (error instanceof Malformed && before > 0)
@@ -102,23 +104,30 @@ function joined(pieces: readonly Uint32Array[]): Uint32Array<ArrayBuffer> {
   return all;
 }
 
+/** How a slice is looked at: as its request, and where in it the slice begins. */
+interface Looked extends Pick<LaneRequest, 'signal' | 'tenant' | 'overflow'> {
+  readonly screen: Screen;
+  /** Written into its rows. */
+  readonly mark: string | undefined;
+  /** Data points of the slices before it. */
+  readonly points: number;
+}
+
 /**
  * As Screening.store does it, but for one thing: which time series are beyond the limit is said beforehand.
  * @param counts gets what the screen did, `series` the time series of the slice
  */
 function append(
   open: OpenBlocks,
-  { signal, tenant, screen: now, overflow, points }: LaneRequest & { readonly points: number },
+  { signal, tenant, screen, mark, overflow, points }: Looked,
   slice: Uint8Array,
   counts: ReturnType<typeof noCounts>,
   series: Uint32Array[],
 ): Outcome {
-  const screen = screenOf(now);
-  const mark = now.tenants.column ? tenant : undefined;
   const nowMs = Date.now();
   const bounds = screen.bounds(signal, nowMs);
   const hasRules = screen.hasRules(signal, tenant);
-  if (bounds !== undefined) {
+  if (bounds !== undefined && (!hasRules || bounds.series)) {
     const looked = hasRules ? { ...NO_BOUNDS, series: bounds.series } : bounds;
     const outcome = open.appendWithin(slice, looked, mark);
     if (bounds.series) series.push(seriesOf(open, slice, outcome !== undefined, mark));

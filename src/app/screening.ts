@@ -8,8 +8,8 @@
 import type { Cardinality } from '../admit/cardinality.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Instruments } from '../metrics/instruments.ts';
-import { NO_BOUNDS } from '../model/block.ts';
-import type { Outcome } from '../model/outcome.ts';
+import { NO_BOUNDS, WORDS_OF_POINT } from '../model/block.ts';
+import { NOTHING, type Outcome, sumOutcomes } from '../model/outcome.ts';
 import type { Signal } from '../model/signal.ts';
 import type { GroupCommit, Placing, Resendable, Within } from '../queue/commit.ts';
 import { type Screen, type Screened, compileScreen } from '../screen/screen.ts';
@@ -48,9 +48,6 @@ export class TooManyItems extends Error {
 
 /** Metrics, where those with most time series are shown. */
 const SERIES_SHOWN = 100;
-
-/** Words of a data point in OpenBlocks.series; the first names its metric. */
-const WORDS_OF_POINT = 3;
 
 export class Screening {
   readonly #options: ScreeningOptions;
@@ -207,13 +204,7 @@ function screenSettings({ limits, rules, receive, tenants }: ScreenSettings): Sc
 /** The outcome of what was left, with the records that the screen had refused. */
 export function withRejected(outcome: Outcome, { rejected }: Pick<Screened, 'rejected'>): Outcome {
   if (rejected.size === 0) return outcome;
-  const reasons = new Map(outcome.reasons);
-  let more = 0;
-  for (const [reason, count] of rejected) {
-    reasons.set(reason, (reasons.get(reason) ?? 0) + count);
-    more += count;
-  }
-  return { ...outcome, rejected: outcome.rejected + more, reasons };
+  return sumOutcomes([outcome, { ...NOTHING, rejected: sum(rejected), reasons: rejected }]);
 }
 
 export function sum(counts: ReadonlyMap<string, number>): number {

@@ -40,6 +40,9 @@ export interface RecordBounds {
   readonly series: boolean;
 }
 
+/** Of a point in `OpenBlocks.series`: hash of the metric's name, low and high half of the series' hash. */
+export const WORDS_OF_POINT = 3;
+
 /** Everything is within them. */
 export const NO_BOUNDS: RecordBounds = {
   attributesMax: 0,

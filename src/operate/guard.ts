@@ -2,14 +2,14 @@
  * Who may change something through the admin port: whoever shows a token whose hash stands in the settings
  * (admin.tokens). In: the header Authorization and the hashes. Out: a status, and why it isn't 200.
  */
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { timingSafeEqual } from 'node:crypto';
+import { digestIn, digestOf } from '../base/token-hash.ts';
 
 export type Admitted = { readonly status: 200 } | { readonly status: 401 | 403; readonly why: string };
 
 const BEARER = /^Bearer +(\S+) *$/i;
 /** Longer ones aren't hashed. */
 const TOKEN_LENGTH_MAX = 1024;
-const HASH_PREFIX = 'sha256:';
 
 /** @param hashes `sha256:` and the hash of the token in hexadecimal digits, each */
 export function mayChange(authorization: string, hashes: readonly string[]): Admitted {
@@ -26,10 +26,10 @@ export function mayChange(authorization: string, hashes: readonly string[]): Adm
 
 /** All are compared, each in constant time: how long it takes says nothing of which one is near. */
 function isKnown(token: string, hashes: readonly string[]): boolean {
-  const digest = createHash('sha256').update(token).digest();
+  const digest = Buffer.from(digestOf(token), 'hex');
   let known = false;
   for (const hash of hashes) {
-    const wanted = Buffer.from(hash.slice(HASH_PREFIX.length), 'hex');
+    const wanted = Buffer.from(digestIn(hash), 'hex');
     if (wanted.length === digest.length && timingSafeEqual(wanted, digest)) known = true;
   }
   return known;

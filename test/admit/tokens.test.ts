@@ -1,7 +1,8 @@
 /** Goal: a token is random, fits into a header, and is known to the settings by its SHA-256 only; weak ones are refused. */
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { digestIn, digestOf, hashToken, newToken } from '../../src/admit/tokens.ts';
+import { hashToken, newToken } from '../../src/admit/tokens.ts';
+import { digestIn, digestOf } from '../../src/base/token-hash.ts';
 import { ConfigurationError } from '../../src/base/errors.ts';
 import { tokenHashes } from '../../src/config/kinds.ts';
 

@@ -4,7 +4,8 @@
  * is counted, and no token gets into a log line or a metric.
  */
 import { describe, expect, test } from 'vitest';
-import { digestOf, hashToken, newToken } from '../../src/admit/tokens.ts';
+import { hashToken, newToken } from '../../src/admit/tokens.ts';
+import { digestOf } from '../../src/base/token-hash.ts';
 import { bareCall } from '../receive/support.ts';
 import { EXPORT, frame, openSession } from '../support/clients.ts';
 import { eventually } from '../support/services.ts';
