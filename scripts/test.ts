@@ -4,6 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { relative } from 'node:path';
 
 const RESULTS = 'build/test-results.json';
 mkdirSync('build', { recursive: true });
@@ -18,11 +19,25 @@ const { status } = spawnSync(
 interface Results {
   numPassedTests: number;
   numFailedTests: number;
-  testResults: { status: string; assertionResults: unknown[] }[];
+  testResults: {
+    name: string;
+    status: string;
+    message?: string;
+    assertionResults: { status: string; fullName: string; failureMessages?: string[] }[];
+  }[];
 }
 const results = JSON.parse(readFileSync(RESULTS, 'utf8')) as Results;
 // A file that could not even be loaded has no tests to fail: it counts as one.
 const broken = results.testResults.filter((file) => file.status === 'failed' && file.assertionResults.length === 0);
 const failed = results.numFailedTests + broken.length;
+// Once more and short, next to the count: whoever sees only the end of a log wants to know which.
+for (const { name, assertionResults } of results.testResults) {
+  for (const { status, fullName, failureMessages } of assertionResults) {
+    if (status !== 'failed') continue;
+    const why = (failureMessages?.[0] ?? '').split('\n', 3).join(' ');
+    console.log(`failed: ${relative(process.cwd(), name)}: ${fullName}: ${why}`);
+  }
+}
+for (const { name, message } of broken) console.log(`failed: ${relative(process.cwd(), name)}: ${message ?? ''}`);
 console.log(`${results.numPassedTests} passed, ${failed} failed`);
 process.exit(status === 0 && failed === 0 && results.numPassedTests > 0 ? 0 : 1);

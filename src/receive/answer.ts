@@ -38,6 +38,8 @@ export interface HttpAnswer {
   readonly body: Uint8Array | string;
   /** Whole seconds, at least 1; only where the client shall come back. */
   readonly retryAfterSeconds: number | undefined;
+  /** For WWW-Authenticate, which every 401 has to have (RFC 9110, 15.5.2). */
+  readonly challenge: string | undefined;
 }
 
 export interface GrpcAnswer {
@@ -104,6 +106,8 @@ export const CONTENT_TYPES: Readonly<Record<BodyFormat, string>> = {
  */
 export const MESSAGE_BYTES_MAX = 1024;
 
+/** A key in X-Api-Key does as well, but no scheme of authentication is named after that. */
+const CHALLENGE = 'Bearer';
 const SURPRISE_MESSAGE = 'the request could not be processed; send it again';
 const JSON_REJECTED: Readonly<Record<Signal, string>> = {
   traces: 'rejectedSpans',
@@ -144,6 +148,7 @@ export function httpAnswer(reply: Reply, signal: Signal, format: BodyFormat): Ht
     contentType: CONTENT_TYPES[format],
     body,
     retryAfterSeconds,
+    challenge: http === NEVER.unauthenticated.http ? CHALLENGE : undefined,
   };
 }
 
@@ -205,7 +210,8 @@ function listed(counts: ReadonlyMap<string, number>): string {
 
 function httpOk(format: BodyFormat, body: Uint8Array | string): HttpAnswer {
   const status = `${OK.http} ${PHRASES[OK.http]}`;
-  return { status, code: OK.http, contentType: CONTENT_TYPES[format], body, retryAfterSeconds: undefined };
+  const contentType = CONTENT_TYPES[format];
+  return { status, code: OK.http, contentType, body, retryAfterSeconds: undefined, challenge: undefined };
 }
 
 /** google.rpc.Status in the request's encoding (row 19). */

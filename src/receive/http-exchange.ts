@@ -197,6 +197,7 @@ export class HttpExchange {
     for (const [name, value] of this.#head.headers) res.writeHeader(name, value);
     const retryAfter = answer.retryAfterSeconds;
     if (retryAfter !== undefined) res.writeHeader('Retry-After', String(retryAfter));
+    if (answer.challenge !== undefined) res.writeHeader('WWW-Authenticate', answer.challenge);
     if (!endConnection) res.writeHeader('Keep-Alive', KEEP_ALIVE);
     if (this.#head.headOnly) res.endWithoutBody(Buffer.byteLength(answer.body), endConnection);
     else res.end(answer.body, endConnection);

@@ -155,7 +155,7 @@ export class ClusterNodes {
     const node = new RedisNode({
       endpoint: { ...access, ...address },
       timeoutMs,
-      logger: logger.child({ node: name }),
+      logger,
       onMoved: (moved) => this.#moved(moved, address),
       onChange: () => {
         if (!node.ready) this.#lookSoon();

@@ -322,7 +322,8 @@ export class LeanConnection {
     const { logger, renewed = true, onChange } = this.#options;
     if (renewed) {
       // Of a Redis that stays away the first failure says enough.
-      if (this.#attempts === 0) logger[level]({ reason: fault.message }, 'no connection to Redis');
+      const reason = fault.message;
+      if (this.#attempts === 0) logger[level]({ reason, ...this.#where }, 'no connection to Redis');
       const timer = setTimeout(() => this.#attemptAgain(), reconnectDelayMs(this.#attempts));
       this.#attempts += 1;
       this.#state = { kind: 'waiting', timer };
@@ -336,7 +337,15 @@ export class LeanConnection {
 
   #attemptAgain(): void {
     const { logger } = this.#options;
-    this.#attempt().catch((error) => logger.debug({ reason: messageOf(error) }, 'still no Redis'));
+    this.#attempt().catch((error) => {
+      logger.debug({ reason: messageOf(error), ...this.#where }, 'still no Redis');
+    });
+  }
+
+  /** For log lines; of an address that is asked for anew each time, nothing. */
+  get #where(): { readonly at?: string } {
+    const { endpoint } = this.#options;
+    return typeof endpoint === 'function' ? {} : { at: showAddress(endpoint) };
   }
 
   #rejectAll(fault: Fault): void {
