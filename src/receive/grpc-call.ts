@@ -4,17 +4,18 @@
  * (docs/otlp.md has the figures).
  */
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
-import { constants } from 'node:http2';
+import { constants, sensitiveHeaders } from 'node:http2';
 import type { Logger } from '../base/log.ts';
 import { ENCODINGS, type Encoding, encodingOf } from '../compress/inflate.ts';
 import { type Verdict, never } from '../model/outcome.ts';
 import type { Signal } from '../model/signal.ts';
 import {
-  type ClientCertificate, type Credentials, DEFAULT_TENANT, NO_CREDENTIALS,
+  type ClientCertificate, type Credentials, NO_CREDENTIALS,
 } from '../model/tenant.ts';
 import { GONE, type GrpcAnswer, type Reply, grpcAnswer } from './answer.ts';
 import type { BufferPool } from './buffers.ts';
-import type { CountedSignal, Counts } from './counts.ts';
+import type { CountedEncoding, CountedSignal, Counts } from './counts.ts';
+import type { Leftovers } from './grpc-leftovers.ts';
 import { type FrameFault, GrpcMessage, PREFIX_BYTES } from './grpc-message.ts';
 import {
   type Admission, type Ingest, REQUEST_ID_HEADER, type Ticket, ask, requestIdOf, sourceOf,
@@ -32,7 +33,22 @@ export interface GrpcShared {
   readonly door: Admission;
   readonly counts: Counts;
   readonly pool: BufferPool;
+  readonly leftovers: Leftovers;
   readonly logger: Logger;
+}
+
+/** The right to send a message, and how it is encoded. */
+interface Entered {
+  readonly kind: 'entered';
+  readonly encoding: Encoding;
+  readonly ticket: Ticket;
+}
+
+/** A call that was let in. */
+interface Begun extends Entered {
+  readonly signal: Signal;
+  /** By `performance.now()`. */
+  readonly startedMs: number;
 }
 
 const CONTENT_TYPE = 'application/grpc+proto';
@@ -41,14 +57,20 @@ const ACCEPTED_ENCODINGS = ENCODINGS.join(',');
 const RECEIVE_BYTES_PER_MS_MIN = 16;
 /** How long a client may take to read its answer, ms. */
 const ANSWER_MS_MAX = 15_000;
-/** How long a client may go on sending after its answer, ms. */
-const DISCARD_MS_MAX = 2_000;
 const OK_HEADERS: OutgoingHttpHeaders = {
   ':status': 200,
   'content-type': CONTENT_TYPE,
   'grpc-accept-encoding': ACCEPTED_ENCODINGS,
 };
 const OK_TRAILERS: OutgoingHttpHeaders = { 'grpc-status': '0' };
+/** As gRPC has it: no `date`, which HTTP would have. */
+const ONLY_TRAILERS = { endStream: true, sendDate: false };
+/**
+ * Never put into HPACK's table: delays are spread out, so no two details are alike, and they would push out
+ * what all answers have in common.
+ */
+const DETAILS = 'grpc-status-details-bin';
+const REFUSED_HEADERS: OutgoingHttpHeaders = { ...OK_HEADERS, [sensitiveHeaders]: [DETAILS] };
 
 const FAULT_MESSAGES = {
   second_message: 'more bytes than the one message of a unary call',
@@ -57,62 +79,64 @@ const FAULT_MESSAGES = {
   unnamed_encoding: 'the message says that it is compressed, but no grpc-encoding says how',
 } as const;
 
-/** One Export call of OTLP. */
-export class ExportCall {
+/**
+ * Lets an Export call of OTLP in, or refuses it before anything is made for it: in a flood of calls that is
+ * what each of them costs.
+ * @returns whether it is in, and its message may come
+ */
+export function acceptCall(
+  shared: GrpcShared,
+  stream: ServerHttp2Stream,
+  signal: Signal,
+  headers: IncomingHttpHeaders,
+  certificate: ClientCertificate | undefined,
+): boolean {
+  const startedMs = performance.now();
+  const entered = enter(shared, signal, headers, certificate);
+  if (entered.kind !== 'entered') {
+    refuseCall(shared, stream, { reply: entered, signal, encoding: 'protobuf', startedMs });
+    return false;
+  }
+  new ExportCall(shared, stream, headers, { ...entered, signal, startedMs });
+  return true;
+}
+
+class ExportCall {
   readonly #shared: GrpcShared;
   readonly #stream: ServerHttp2Stream;
   readonly #signal: Signal;
+  readonly #encoding: Encoding;
+  readonly #ticket: Ticket;
   readonly #source: string;
   readonly #requestId: string | undefined;
-  readonly #startedMs = performance.now();
+  readonly #startedMs: number;
   /** When the client stops waiting, by `performance.now()`. */
   readonly #deadlineMs: number;
   readonly #message: GrpcMessage;
-  #encoding: Encoding = 'identity';
-  #ticket: Ticket | undefined;
   #arrivedBytes = 0;
   /** `gone`: the client left while the request was being stored, which goes on without it. */
   #state: 'reading' | 'asking' | 'gone' | 'done' = 'reading';
 
-  constructor(shared: GrpcShared, stream: ServerHttp2Stream, signal: Signal, headers: IncomingHttpHeaders) {
+  constructor(
+    shared: GrpcShared,
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    { signal, encoding, ticket, startedMs }: Begun,
+  ) {
     this.#shared = shared;
     this.#stream = stream;
     this.#signal = signal;
+    this.#encoding = encoding;
+    this.#ticket = ticket;
+    this.#startedMs = startedMs;
     this.#source = sourceOf(String(headers[shared.sourceHeader] ?? ''));
     if (shared.tracing) this.#requestId = requestIdOf(String(headers[REQUEST_ID_HEADER] ?? ''));
-    this.#deadlineMs = this.#startedMs + timeoutMsOf(headers['grpc-timeout']);
+    this.#deadlineMs = startedMs + timeoutMsOf(headers['grpc-timeout']);
     this.#message = new GrpcMessage(shared.pool, shared.requestBytesMax);
     stream.on('close', () => this.#closed());
-  }
-
-  accept(headers: IncomingHttpHeaders, certificate: ClientCertificate | undefined): void {
-    const entered = this.#enter(headers, certificate);
-    if (entered.kind !== 'ticket') {
-      this.#answer(entered);
-      return;
-    }
-    this.#ticket = entered;
-    const stream = this.#stream;
-    stream.setTimeout(this.#shared.stallMsMax, () => this.#stalled());
+    stream.setTimeout(shared.stallMsMax, () => this.#stalled());
     stream.on('data', (piece: Buffer) => this.#arrived(piece));
     stream.on('end', () => this.#ended());
-  }
-
-  #enter(
-    headers: IncomingHttpHeaders,
-    certificate: ClientCertificate | undefined,
-  ): Ticket | Verdict {
-    const named = headers['grpc-encoding'];
-    const encoding = encodingOf(typeof named === 'string' ? named : undefined);
-    if (encoding === undefined) {
-      const message = `the grpc-encoding ${String(named)} is not supported: use ${ENCODINGS.join(', ')}`;
-      return never('unsupported_encoding', message);
-    }
-    this.#encoding = encoding;
-    const declaredBytes = declaredBytesOf(headers);
-    if (declaredBytes > this.#shared.requestBytesMax + PREFIX_BYTES) return this.#tooLarge();
-    const credentials = credentialsOf(this.#shared.door, headers, certificate);
-    return this.#shared.door.enter({ signal: this.#signal, declaredBytes, credentials });
   }
 
   #arrived(piece: Buffer): void {
@@ -123,7 +147,7 @@ export class ExportCall {
       this.#stalled();
       return;
     }
-    const refusal = this.#ticket?.grow(piece.length) ?? this.#refusalOf(this.#message.add(piece));
+    const refusal = this.#ticket.grow(piece.length) ?? this.#refusalOf(this.#message.add(piece));
     if (refusal !== undefined) this.#answer(refusal);
   }
 
@@ -143,7 +167,7 @@ export class ExportCall {
     const encoding = this.#message.compressed ? this.#encoding : 'identity';
     const body = this.#message.handOver();
     const [signal, source, requestId] = [this.#signal, this.#source, this.#requestId];
-    const tenant = this.#ticket?.tenant ?? DEFAULT_TENANT;
+    const { tenant } = this.#ticket;
     const sent = { signal, format: 'protobuf', encoding, tenant, source, requestId, body } as const;
     const reply = ask(ingest, { ...sent, isKept: true }, logger);
     reply.then((known) => this.#answer(known));
@@ -161,7 +185,7 @@ export class ExportCall {
     const answer = grpcAnswer(reply, this.#signal);
     this.#shared.counts.refused(this.#signal, reply);
     this.#finish(answer.code);
-    sendAnswer(this.#stream, answer);
+    sendAnswer(this.#stream, answer, this.#shared.leftovers);
   }
 
   #stalled(): void {
@@ -178,7 +202,7 @@ export class ExportCall {
   /** The one place where everything is given back. */
   #finish(code: number): void {
     this.#state = 'done';
-    this.#ticket?.leave();
+    this.#ticket.leave();
     this.#message.release();
     const seconds = (performance.now() - this.#startedMs) / 1000;
     this.#shared.counts.answered(this.#signal, 'protobuf', code, seconds, this.#arrivedBytes);
@@ -186,29 +210,36 @@ export class ExportCall {
 
   #refusalOf(fault: FrameFault | 'unnamed_encoding' | undefined): Verdict | undefined {
     if (fault === undefined) return undefined;
-    if (fault === 'too_large') return this.#tooLarge();
+    if (fault === 'too_large') return tooLarge(this.#shared.requestBytesMax);
     return never('malformed', `broken gRPC frame: ${FAULT_MESSAGES[fault]}`);
-  }
-
-  #tooLarge(): Verdict {
-    const limit = `${this.#shared.requestBytesMax} bytes (SLUICE_REQUEST_BYTES_MAX)`;
-    return never('too_large', `the message is larger than ${limit}; send smaller batches`);
   }
 }
 
-/** A call that ends before its message is read: unknown methods. */
-export function refuseCall(shared: GrpcShared, stream: ServerHttp2Stream, reply: Reply): void {
-  const answer = grpcAnswer(reply, 'traces');
-  const signal: CountedSignal = 'none';
-  shared.counts.refused(signal, reply);
-  shared.counts.answered(signal, 'none', answer.code, 0, 0);
-  sendAnswer(stream, answer);
+/** A call that ends before its message is read. */
+interface Refusal {
+  readonly reply: Reply;
+  readonly signal: CountedSignal;
+  readonly encoding: CountedEncoding;
+  /** By `performance.now()`. */
+  readonly startedMs: number;
+}
+
+export function refuseCall(
+  { counts, leftovers }: GrpcShared,
+  stream: ServerHttp2Stream,
+  { reply, signal, encoding, startedMs }: Refusal,
+): void {
+  // The signal only says what a success has of it.
+  const answer = grpcAnswer(reply, signal === 'none' ? 'traces' : signal);
+  counts.refused(signal, reply);
+  counts.answered(signal, encoding, answer.code, (performance.now() - startedMs) / 1000, 0);
+  sendAnswer(stream, answer, leftovers);
 }
 
 /**
  * Ends the stream with this answer, unless it has one or is gone, and stops a client that is still sending.
  */
-export function sendAnswer(stream: ServerHttp2Stream, answer: GrpcAnswer): void {
+export function sendAnswer(stream: ServerHttp2Stream, answer: GrpcAnswer, leftovers: Leftovers): void {
   if (stream.destroyed || stream.closed || stream.headersSent) return;
   if (answer.frame !== undefined) {
     stream.respond(OK_HEADERS, { waitForTrailers: true });
@@ -220,23 +251,35 @@ export function sendAnswer(stream: ServerHttp2Stream, answer: GrpcAnswer): void 
     stream.end(answer.frame);
     return;
   }
-  const headers: OutgoingHttpHeaders = { ...OK_HEADERS, 'grpc-status': String(answer.code) };
+  const headers: OutgoingHttpHeaders = { ...REFUSED_HEADERS, 'grpc-status': answer.code };
   if (answer.message !== '') headers['grpc-message'] = answer.message;
-  if (answer.details !== undefined) headers['grpc-status-details-bin'] = answer.details;
-  stream.respond(headers, { endStream: true });
-  stopSending(stream);
+  if (answer.details !== undefined) headers[DETAILS] = answer.details;
+  stream.respond(headers, ONLY_TRAILERS);
+  leftovers.add(stream);
 }
 
-/**
- * Ends a client that goes on sending after its answer. Clients stop by themselves when they see it; what they
- * have sent by then is read and thrown away, so that it doesn't fill the session's window. A reset at once
- * would overtake the answer: grpc-core then reports the reset. NO_ERROR is what RFC 9113 (8.1) has for it.
- */
-export function stopSending(stream: ServerHttp2Stream): void {
-  if (stream.readableEnded) return;
-  stream.resume();
-  const timer = setTimeout(() => stream.close(constants.NGHTTP2_NO_ERROR), DISCARD_MS_MAX);
-  stream.once('close', () => clearTimeout(timer));
+function enter(
+  { requestBytesMax, door }: GrpcShared,
+  signal: Signal,
+  headers: IncomingHttpHeaders,
+  certificate: ClientCertificate | undefined,
+): Entered | Verdict {
+  const named = headers['grpc-encoding'];
+  const encoding = encodingOf(typeof named === 'string' ? named : undefined);
+  if (encoding === undefined) {
+    const message = `the grpc-encoding ${String(named)} is not supported: use ${ENCODINGS.join(', ')}`;
+    return never('unsupported_encoding', message);
+  }
+  const declaredBytes = declaredBytesOf(headers);
+  if (declaredBytes > requestBytesMax + PREFIX_BYTES) return tooLarge(requestBytesMax);
+  const credentials = credentialsOf(door, headers, certificate);
+  const ticket = door.enter({ signal, declaredBytes, credentials });
+  return ticket.kind === 'ticket' ? { kind: 'entered', encoding, ticket } : ticket;
+}
+
+function tooLarge(requestBytesMax: number): Verdict {
+  const limit = `${requestBytesMax} bytes (SLUICE_REQUEST_BYTES_MAX)`;
+  return never('too_large', `the message is larger than ${limit}; send smaller batches`);
 }
 
 function credentialsOf(

@@ -9,6 +9,7 @@ import { grpcAnswer, grpcMessage } from './answer.ts';
 import type { BufferPool } from './buffers.ts';
 import { GrpcMessage } from './grpc-message.ts';
 import { sendAnswer } from './grpc-call.ts';
+import type { Leftovers } from './grpc-leftovers.ts';
 import { healthRequestService, healthResponse } from './protobuf.ts';
 
 export const HEALTH_CHECK_PATH = '/grpc.health.v1.Health/Check';
@@ -23,13 +24,13 @@ const READ_STALL_MS_MAX = 5_000;
 /** @param services the names that have a status; the empty name, the whole server, has one too */
 export function answerHealthCheck(
   stream: ServerHttp2Stream,
-  pool: BufferPool,
+  { pool, leftovers }: { readonly pool: BufferPool; readonly leftovers: Leftovers },
   services: ReadonlySet<string>,
   health: () => HealthStatus,
 ): void {
   const message = new GrpcMessage(pool, QUESTION_BYTES_MAX);
   const refuse = () =>
-    sendAnswer(stream, grpcAnswer(never('malformed', 'not a HealthCheckRequest'), 'traces'));
+    sendAnswer(stream, grpcAnswer(never('malformed', 'not a HealthCheckRequest'), 'traces'), leftovers);
   stream.setTimeout(READ_STALL_MS_MAX, () => stream.close());
   stream.on('close', () => message.release());
   stream.on('data', (piece: Buffer) => {
@@ -46,8 +47,8 @@ export function answerHealthCheck(
         reason: 'unknown_service',
         message: `there is no service ${service}`,
       } as const;
-      return sendAnswer(stream, grpcAnswer(unknown, 'traces'));
+      return sendAnswer(stream, grpcAnswer(unknown, 'traces'), leftovers);
     }
-    sendAnswer(stream, grpcMessage(healthResponse(STATUS_NUMBERS[health()])));
+    sendAnswer(stream, grpcMessage(healthResponse(STATUS_NUMBERS[health()])), leftovers);
   });
 }

@@ -24,8 +24,9 @@ import { BufferPool } from './buffers.ts';
 import { clientCertificateOf } from './certificate.ts';
 import { HANDSHAKE_MS_MAX, boundConnections } from './connections.ts';
 import { Counts } from './counts.ts';
-import { ExportCall, type GrpcShared, refuseCall, stopSending } from './grpc-call.ts';
+import { type GrpcShared, acceptCall, refuseCall } from './grpc-call.ts';
 import { HEALTH_CHECK_PATH, type HealthStatus, answerHealthCheck } from './grpc-health.ts';
+import { Leftovers } from './grpc-leftovers.ts';
 import type { Admission, Ingest } from './ingest.ts';
 
 export interface GrpcOptions {
@@ -65,7 +66,7 @@ interface Held {
   streams: number;
 }
 
-/** What is open, for the end. */
+/** What is open, for the end; of streams those whose client isn't done. */
 interface Open {
   readonly sessions: Map<Http2Session, Held>;
   readonly sockets: ReadonlySet<Socket>;
@@ -139,6 +140,7 @@ const LIMITS: ServerOptions & { handshakeTimeout: number } = {
 /** @throws ConfigurationError when the address can't be had */
 export async function listenGrpc(options: GrpcOptions): Promise<GrpcListener> {
   const counts = new Counts(options.instruments, 'grpc');
+  const track = (stream: ServerHttp2Stream) => trackStream(stream, open);
   const shared: GrpcShared = {
     requestBytesMax: options.requestBytesMax,
     sourceHeader: options.sourceHeader,
@@ -148,6 +150,7 @@ export async function listenGrpc(options: GrpcOptions): Promise<GrpcListener> {
     door: options.door,
     counts,
     pool: new BufferPool(),
+    leftovers: new Leftovers(track),
     logger: options.logger,
   };
   const { tls, logger } = options;
@@ -161,24 +164,18 @@ export async function listenGrpc(options: GrpcOptions): Promise<GrpcListener> {
     counts.connectionRefused('handshake');
     socket.destroy();
   });
+  // A stream that breaks ends with `close`, where everything is given back; the error has no further news.
+  const onStreamError = (error: unknown) => logger.debug({ error: messageOf(error) }, 'gRPC stream');
   const take = (
     stream: ServerHttp2Stream,
     headers: IncomingHttpHeaders,
     _flags: number,
     rawHeaders: readonly string[],
   ) => {
-    // A stream that breaks ends with `close`, where everything is given back; the error has no further news.
-    stream.on('error', (error) => logger.debug({ error: messageOf(error) }, 'gRPC stream'));
-    const held = stream.session && open.sessions.get(stream.session);
-    open.streams += 1;
-    if (held) held.streams += 1;
-    stream.once('close', () => {
-      open.streams -= 1;
-      if (held) held.streams -= 1;
-    });
+    stream.on('error', onStreamError);
     // Node's own bound begins when the client has confirmed our settings, if it ever does.
     if (lengthOf(rawHeaders) > HEADER_BYTES_MAX) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
-    else route(shared, options.health, stream, headers, held?.certificate);
+    else if (route(shared, options.health, stream, headers, heldOf(stream, open)?.certificate)) track(stream);
   };
   server.on('stream', take);
   await listen(server, options.addr);
@@ -199,6 +196,21 @@ function lengthOf(headers: readonly string[]): number {
   let length = 0;
   for (const text of headers) length += text.length;
   return length;
+}
+
+function heldOf({ session }: ServerHttp2Stream, { sessions }: Open): Held | undefined {
+  return session && sessions.get(session);
+}
+
+/** Counts it until it closes. */
+function trackStream(stream: ServerHttp2Stream, open: Open): void {
+  const held = heldOf(stream, open);
+  open.streams += 1;
+  if (held) held.streams += 1;
+  stream.once('close', () => {
+    open.streams -= 1;
+    if (held) held.streams -= 1;
+  });
 }
 
 type Server = Http2Server | Http2SecureServer;
@@ -249,15 +261,16 @@ function keepSession(
   if (open.closing) session.close();
 }
 
+/** @returns whether the call goes on, and isn't answered already */
 function route(
   shared: GrpcShared,
   health: (who: string) => HealthStatus,
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
   certificate: ClientCertificate | undefined,
-): void {
+): boolean {
   // What came together with the end of a handshake is read although that has refused it.
-  if (stream.session?.socket?.destroyed) return;
+  if (stream.session?.socket?.destroyed) return false;
   const wrong = wrongProtocol(headers[':method'], headers['content-type']);
   if (wrong !== undefined) {
     const status = notGrpc(wrong);
@@ -266,23 +279,20 @@ function route(
       { ':status': status, ...(wrong === 'wrong_method' ? { allow: 'POST' } : {}) },
       { endStream: true },
     );
-    stopSending(stream);
-    return;
+    shared.leftovers.add(stream);
+    return false;
   }
   const path = headers[':path'] ?? '';
   const signal = SIGNAL_OF_PATH.get(path);
-  if (signal !== undefined) {
-    new ExportCall(shared, stream, signal, headers).accept(headers, certificate);
-  } else if (path === HEALTH_CHECK_PATH) {
+  if (signal !== undefined) return acceptCall(shared, stream, signal, headers, certificate);
+  if (path === HEALTH_CHECK_PATH) {
     const who = stream.session?.socket.remoteAddress ?? '';
-    answerHealthCheck(stream, shared.pool, SERVICE_NAMES, () => health(who));
-  } else {
-    refuseCall(shared, stream, {
-      kind: 'wrong',
-      reason: 'unknown_path',
-      message: `there is no method ${path}`,
-    });
+    answerHealthCheck(stream, shared, SERVICE_NAMES, () => health(who));
+    return true;
   }
+  const reply = { kind: 'wrong', reason: 'unknown_path', message: `there is no method ${path}` } as const;
+  refuseCall(shared, stream, { reply, signal: 'none', encoding: 'none', startedMs: performance.now() });
+  return false;
 }
 
 function wrongProtocol(
