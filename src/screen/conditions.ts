@@ -28,6 +28,8 @@ export interface Test {
   readonly roles: readonly number[];
   /** Whether it can hold of what isn't there. */
   readonly whenAbsent: boolean;
+  /** Of a name: by first byte, not 0 where it may hold. */
+  readonly starts?: Uint8Array | undefined;
   readonly holds: (slot: number) => Holds;
 }
 
@@ -78,7 +80,18 @@ function ofText(condition: Condition, level: number): Test {
   const whenAbsent = isOnlyAbsence(condition);
   const holds: Holds = ({ bytes, nameAt, nameEnd }) =>
     nameEnd === nameAt ? whenAbsent : text(bytes, nameAt, nameEnd);
-  return { level, key: undefined, roles: [NAME, TITLE], whenAbsent, holds: () => holds };
+  const starts = startsOf(condition);
+  return { level, key: undefined, roles: [NAME, TITLE], whenAbsent, starts, holds: () => holds };
+}
+
+/** The first bytes of the texts that it may hold of, undefined for any. */
+function startsOf({ equals, oneOf, startsWith, matches }: Condition): Uint8Array | undefined {
+  const prefixes = [equals, startsWith, matches && prefixOf(matches)].filter(Boolean).map((text) => [text]);
+  const [allowed] = [...prefixes, ...(oneOf === undefined ? [] : [oneOf])];
+  if (allowed === undefined) return undefined;
+  const starts = new Uint8Array(256);
+  for (const text of allowed) starts[Buffer.from(String(text))[0] ?? 0] = 1;
+  return starts;
 }
 
 function ofMetricKind(condition: Condition): Test {

@@ -13,14 +13,18 @@ export interface KeyEntry {
   readonly isRedacted: boolean;
 }
 
-/** So many answers of `mayHave` are kept apart. */
 const MARKS = 1024;
+/** The marks of a table without keys. */
+export const NO_MARKS = new Uint8Array(MARKS);
 
 export class KeyTable {
   /** How many slots the entries have. */
   readonly slots: number;
+  /** At `markOf` of a key: not 0 if `find` may find it; never wrongly 0. */
+  readonly marks = new Uint8Array(MARKS);
+  /** The same, of the keys whose values are replaced. */
+  readonly redactedMarks = new Uint8Array(MARKS);
   readonly #byLength: (KeyEntry[] | undefined)[] = [];
-  readonly #marks = new Uint8Array(MARKS);
 
   /**
    * @param wanted keys whose values are asked for; the slot of each is its place
@@ -32,17 +36,14 @@ export class KeyTable {
     for (const key of new Set([...wanted, ...hidden])) {
       const bytes = Buffer.from(key);
       const entry = { bytes, last: bytes.at(-1), slot: wanted.indexOf(key), isRedacted: hidden.has(key) };
-      this.#marks[markOf(bytes.length, entry.last ?? 0)] = 1;
+      const mark = markOf(bytes.length, entry.last ?? 0);
+      this.marks[mark] = 1;
+      if (entry.isRedacted) this.redactedMarks[mark] = 1;
       while (this.#byLength.length <= bytes.length) this.#byLength.push(undefined);
       const known = this.#byLength[bytes.length];
       if (known === undefined) this.#byLength[bytes.length] = [entry];
       else known.push(entry);
     }
-  }
-
-  /** Whether `find` may find a key of this length and last byte; never wrongly no. */
-  mayHave(length: number, last: number): boolean {
-    return this.#marks[markOf(length, last)] !== 0;
   }
 
   find(bytes: Uint8Array, at: number, end: number): KeyEntry | undefined {
@@ -60,6 +61,7 @@ export class KeyTable {
   }
 }
 
-function markOf(length: number, last: number): number {
+/** Where the mark is of keys of this length with this last byte. */
+export function markOf(length: number, last: number): number {
   return ((length << 5) ^ last) & (MARKS - 1);
 }

@@ -1,8 +1,8 @@
 /** What the first records of a request are called, for people. */
 import type { Signal } from '../model/signal.ts';
-import { MALFORMED, POS, UNUSUAL, readLength, readTag, skip } from './wire.ts';
-import { MEMBER, MEMBER_AT, MEMBER_END, readAny } from './values.ts';
 import { STRING } from './shapes.ts';
+import { MEMBER, MEMBER_AT, MEMBER_END, readAny } from './values.ts';
+import { MALFORMED, UNUSUAL, eachField } from './wire.ts';
 
 const NAME_BYTES_MAX = 80;
 
@@ -11,11 +11,11 @@ export function recordNames(signal: Signal, request: Uint8Array, max: number): s
   const bytes = Buffer.from(request.buffer, request.byteOffset, request.length);
   const names: string[] = [];
   try {
-    eachField(bytes, 0, bytes.length, (resource, from, to) => {
+    eachField(bytes, 0, bytes.length, (resource, _, from, to) => {
       if (resource !== 10) return;
-      eachField(bytes, from, to, (scope, start, end) => {
+      eachField(bytes, from, to, (scope, _field, start, end) => {
         if (scope !== 18) return;
-        eachField(bytes, start, end, (record, at, stop) => {
+        eachField(bytes, start, end, (record, _item, at, stop) => {
           if (record === 18 && names.length < max) names.push(nameOf(signal, bytes, at, stop));
         });
       });
@@ -26,32 +26,11 @@ export function recordNames(signal: Signal, request: Uint8Array, max: number): s
   return names;
 }
 
-function eachField(
-  bytes: Buffer,
-  start: number,
-  end: number,
-  each: (tag: number, at: number, end: number) => void,
-): void {
-  let p = start;
-  while (p < end) {
-    const tag = readTag(bytes, p, end);
-    p = POS;
-    if ((tag & 7) !== 2) {
-      p = skip(bytes, p, end, tag);
-      continue;
-    }
-    const n = readLength(bytes, p, end);
-    const at = POS;
-    p = at + n;
-    each(tag, at, p);
-  }
-}
-
 function nameOf(signal: Signal, bytes: Buffer, start: number, end: number): string {
   const nameTag = { traces: 42, metrics: 10, logs: 98 }[signal];
   let name = '';
   let body = '';
-  eachField(bytes, start, end, (tag, at, to) => {
+  eachField(bytes, start, end, (tag, _, at, to) => {
     if (tag === nameTag) name = bytes.toString('utf8', at, Math.min(to, at + NAME_BYTES_MAX));
     if (signal !== 'logs' || tag !== 42) return;
     readAny(bytes, at, to);

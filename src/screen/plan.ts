@@ -22,6 +22,10 @@ export interface PlannedRule {
   readonly tests: readonly (readonly Holds[])[];
   /** An attribute of the record without which it doesn't hold, by its slot; -1 for none. */
   readonly needsSlot: number;
+  /** By first byte of the name it asks for: 0 where it does not hold. Undefined if it asks for none. */
+  readonly starts: Uint8Array | undefined;
+  /** Whether it does nothing to records without a key whose value is replaced. */
+  readonly needsRedacted: boolean;
   /** The last level that it asks anything of, 0 if it asks nothing. */
   readonly depth: number;
   /** Whether it has to know of keys of records. */
@@ -56,15 +60,18 @@ export function planOf(rules: readonly Rule[], signal: Signal): Plan {
   const planned = rules.map((rule, index): PlannedRule => {
     const tests: Holds[][] = [[], [], [], []];
     let needsSlot = -1;
+    let starts: Uint8Array | undefined;
     let asksKeys = (rule.keys ?? []).length > 0;
     for (const condition of rule.when) {
-      const { level, key, roles, whenAbsent, holds } = compileCondition(condition, signal);
+      const test = compileCondition(condition, signal);
+      const { level, key, roles, whenAbsent, holds } = test;
       const keys = level === OF_RESOURCE ? resourceKeys : recordKeys;
       if (key !== undefined && !keys.includes(key)) keys.push(key);
       if (key !== undefined && level === OF_RECORD) {
         asksKeys = true;
         if (!whenAbsent) needsSlot = keys.indexOf(key);
       }
+      if (level === OF_RECORD) starts ??= test.starts;
       for (const role of roles) (level === OF_SCOPE ? scopeRoles : recordRoles).add(role);
       tests[level]?.push(holds(key === undefined ? -1 : keys.indexOf(key)));
     }
@@ -82,6 +89,8 @@ export function planOf(rules: readonly Rule[], signal: Signal): Plan {
       threshold,
       tests,
       needsSlot,
+      starts,
+      needsRedacted: action === 'redact' && rule.pattern === undefined,
       depth,
       asksKeys,
       redaction: redactionOf(rule),

@@ -26,7 +26,7 @@ import {
   readAny,
   readPair,
 } from './values.ts';
-import { POS, UNUSUAL, readLength, readTag, skip } from './wire.ts';
+import { UNUSUAL, eachField } from './wire.ts';
 
 export interface Redaction {
   readonly keys: KeyTable;
@@ -76,26 +76,15 @@ export class Redactor {
     const bytes = this.#bytes;
     let copied = start;
     let changed = false;
-    let p = start;
-    while (p < end) {
-      const from = p;
-      const tag = readTag(bytes, p, end);
-      p = POS;
-      if ((tag & 7) !== 2) {
-        p = skip(bytes, p, end, tag);
-        continue;
-      }
-      const n = readLength(bytes, p, end);
-      const at = POS;
-      p = at + n;
+    eachField(bytes, start, end, (tag, from, at, to) => {
       this.#sink.raw(bytes, copied, from);
       copied = from;
       const before = this.#sink.at;
-      if (field(tag, at, p)) {
-        copied = p;
+      if (field(tag, at, to)) {
+        copied = to;
         changed = true;
       } else this.#sink.at = before;
-    }
+    });
     if (changed) this.#sink.raw(bytes, copied, end);
     return changed;
   }

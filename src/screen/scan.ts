@@ -3,19 +3,27 @@
  * the fields are that conditions ask for, whether a value is to be replaced, and which limits it is beyond.
  * The hot path of the screen: no object per record, and what nobody asks for is passed over by its length.
  */
-import { LIMITS, type Limit } from '../model/outcome.ts';
-import type { KeyTable } from './keys.ts';
+import {
+  type ScanBounds,
+  TOO_DEEP,
+  TOO_FAR_AHEAD,
+  TOO_LONG,
+  TOO_MANY_ATTRIBUTES,
+  TOO_MANY_EVENTS,
+  TOO_MANY_LINKS,
+  TOO_OLD,
+  type TimeWindow,
+} from './bounds.ts';
+import { type KeyTable, NO_MARKS, markOf } from './keys.ts';
 import {
   ARRAY,
   ATTRIBUTE,
   BODY,
-  BOOL,
   BYTES,
-  DOUBLE,
   EVENT,
   EXEMPLAR,
-  INT,
   ITEM,
+  KEY,
   KIND,
   LINK,
   LIST,
@@ -30,6 +38,7 @@ import {
   TIME,
   TITLE,
   TRACE_ID,
+  VALUE,
   rolesFor,
 } from './shapes.ts';
 import {
@@ -40,43 +49,12 @@ import {
   MEMBER_END,
   VALUE_AT,
   VALUE_END,
+  isNumber,
   readAny,
   readPair,
+  textStart,
 } from './values.ts';
 import { POS, UNUSUAL, load32, malformed, readLength, readTag, skip, varint } from './wire.ts';
-
-/** Bounds as numbers: what isn't bounded is Infinity. */
-export interface ScanBounds {
-  readonly attributesMax: number;
-  readonly valueBytesMax: number;
-  readonly eventsMax: number;
-  readonly linksMax: number;
-  readonly nestingMax: number;
-  /** Whether deeper nesting counts as beyond; the transcoder refuses it otherwise. */
-  readonly judgesNesting: boolean;
-}
-
-/** The times that are let in, ns, and the same in halves. */
-export interface TimeWindow {
-  readonly min: bigint;
-  readonly max: bigint;
-  readonly minHigh: number;
-  readonly minLow: number;
-  readonly maxHigh: number;
-  readonly maxLow: number;
-}
-
-/** The bit of a limit in `over`. */
-export function bitOf(limit: Limit): number {
-  return 1 << LIMITS.indexOf(limit);
-}
-const TOO_MANY_ATTRIBUTES = bitOf('attributes');
-const TOO_LONG = bitOf('value_bytes');
-const TOO_MANY_EVENTS = bitOf('events');
-const TOO_MANY_LINKS = bitOf('links');
-const TOO_DEEP = bitOf('nesting');
-const TOO_OLD = bitOf('time_past');
-const TOO_FAR_AHEAD = bitOf('time_future');
 
 const TRACE_ID_SIZE = 16;
 const NO_BYTES = Buffer.alloc(0);
@@ -112,6 +90,11 @@ export class Scan {
   /** As an integer also where there is no bound: the comparison is a hot one. */
   readonly #valueBytesMax: number;
   #asksKeys = false;
+  /** Marks of the keys that are asked for now, and of those that matter below the message's own. */
+  #marks = NO_MARKS;
+  #marksBelow = NO_MARKS;
+  /** How many attributes `#attributes` has read. */
+  #run = 0;
   window: TimeWindow | undefined = undefined;
   #timeAt = -1;
   #otherTimeAt = -1;
@@ -138,6 +121,8 @@ export class Scan {
   askKeys(asks: boolean): void {
     const { judgesNesting, valueBytesMax, attributesMax } = this.#bounds;
     this.#asksKeys = asks;
+    this.#marks = asks ? this.#keys.marks : NO_MARKS;
+    this.#marksBelow = asks && this.#redacts ? this.#keys.redactedMarks : NO_MARKS;
     this.#looksInto = (asks && this.#redacts) || judgesNesting || valueBytesMax < Infinity;
     this.#looksBelow = this.#looksInto || attributesMax < Infinity;
   }
@@ -171,6 +156,7 @@ export class Scan {
     if (this.window !== undefined) this.#judgeTime(this.window, shape);
   }
 
+  // Varints of one and two bytes are read where they stand: calls would cost a third more per record.
   #message(shape: number, start: number, end: number, isTop: boolean): void {
     const bytes = this.bytes;
     const roles = this.#roles;
@@ -181,44 +167,91 @@ export class Scan {
     while (p < end) {
       let tag = bytes[p++] as number;
       if (tag > 127 || tag < 8) {
-        tag = readTag(bytes, p - 1, end);
-        p = POS;
+        const second = bytes[p] as number;
+        if (tag > 127 && second < 128 && second > 0) {
+          tag = (tag & 127) | (second << 7);
+          p++;
+        } else {
+          tag = readTag(bytes, p - 1, end);
+          p = POS;
+        }
       }
       const role = tag < 128 ? (roles[first + tag] as number) : 0;
       const wire = tag & 7;
       if (wire !== 2) {
-        if (wire === 1) {
-          if (role === TIME) this.#timeAt = p;
-          else if (role === OTHER_TIME) this.#otherTimeAt = p;
-          p += 8;
-          if (p > end) malformed();
-        } else if (wire === 0) {
-          const value = bytes[p] as number;
-          if (value < 128 && p < end) {
-            p++;
-            if (role !== 0) this.#number(role, value);
-          } else {
-            const long = varint(bytes, p, end) | 0;
-            p = POS;
-            if (role !== 0) this.#number(role, long);
-          }
-        } else p = skip(bytes, p, end, tag);
+        if (role !== 0) p = this.#number(role, p, end, tag);
+        else if (wire === 1) p += 8;
+        else if (wire === 0 && (bytes[p] as number) < 128) p++;
+        else p = skip(bytes, p, end, tag);
+        if (p > end) malformed();
         continue;
       }
-      let n = bytes[p] as number;
-      if (n < 128 && p + 1 + n <= end) p++;
-      else {
-        n = readLength(bytes, p, end);
-        p = POS;
+      let n = bytes[p++] as number;
+      if (n > 127) {
+        const second = bytes[p] as number;
+        if (second < 128) {
+          n = (n & 127) | (second << 7);
+          p++;
+        } else {
+          n = readLength(bytes, p - 1, end);
+          p = POS;
+        }
       }
       const at = p;
       p += n;
-      if (role === ATTRIBUTE) {
-        attributes++;
-        if (asks) this.#attribute(at, p, isTop);
-      } else if (role !== 0) this.#field(role, shape, at, p);
+      // NaN where the bytes end before the length.
+      if (!(p <= end)) malformed();
+      if (role === 0) continue;
+      if (role !== ATTRIBUTE) this.#field(role, shape, at, p);
+      else if (asks) {
+        p = this.#attributes(tag, at, p, end, isTop);
+        attributes += this.#run;
+      } else attributes++;
     }
     if (attributes > this.#bounds.attributesMax) this.over |= TOO_MANY_ATTRIBUTES;
+  }
+
+  /**
+   * Reads the attribute at [at, stop) and those that follow it directly. Quickly those in the usual form:
+   * key and value, each once, in this order, both shorter than 128 bytes.
+   * @returns where they end
+   */
+  #attributes(tag: number, at: number, stop: number, end: number, isTop: boolean): number {
+    const bytes = this.bytes;
+    const marks = isTop ? this.#marks : this.#marksBelow;
+    const looksInto = this.#looksInto;
+    const valueBytesMax = this.#valueBytesMax;
+    let run = 0;
+    for (;;) {
+      run++;
+      const keyLength = bytes[at + 1] as number;
+      const keyEnd = at + 2 + keyLength;
+      const size = bytes[keyEnd + 1] as number;
+      const value = keyEnd + 2;
+      const areShort = keyLength < 128 && size < 128;
+      if (bytes[at] === KEY && value + size === stop && bytes[keyEnd] === VALUE && areShort) {
+        if (marks[markOf(keyLength, bytes[keyEnd - 1] as number)] !== 0)
+          this.#key(at + 2, keyEnd, value, stop, isTop);
+        if (looksInto) {
+          // A text and nothing else, or a number: by far the usual values.
+          const member = bytes[value];
+          if (member === STRING && size === 2 + (bytes[value + 1] as number)) {
+            if (size - 2 > valueBytesMax) this.over |= TOO_LONG;
+          } else if (!isNumber(bytes, member as number, value + 1, stop)) this.#value(value, stop, 0);
+        }
+      } else this.#attribute(at, stop, isTop);
+      if (stop >= end || bytes[stop] !== tag) break;
+      at = stop + 2;
+      const n = bytes[stop + 1] as number;
+      stop = at + n;
+      if (!(n < 128 && stop <= end)) {
+        stop = readLength(bytes, at - 1, end);
+        at = POS;
+        stop += at;
+      }
+    }
+    this.#run = run;
+    return stop;
   }
 
   #field(role: number, shape: number, at: number, end: number): void {
@@ -261,44 +294,28 @@ export class Scan {
     }
   }
 
-  #number(role: number, value: number): void {
-    if (role === KIND) this.kind = value;
-    else if (role === STATUS_CODE) this.status = value;
-    else if (role === SEVERITY) this.severity = value;
+  /** Notes what isn't in a length-delimited field. @returns where it ends */
+  #number(role: number, p: number, end: number, tag: number): number {
+    const next = skip(this.bytes, p, end, tag);
+    const wire = tag & 7;
+    if (wire === 1) {
+      if (role === TIME) this.#timeAt = p;
+      else if (role === OTHER_TIME) this.#otherTimeAt = p;
+    } else if (wire === 0) {
+      const value = varint(this.bytes, p, end) | 0;
+      if (role === KIND) this.kind = value;
+      else if (role === STATUS_CODE) this.status = value;
+      else if (role === SEVERITY) this.severity = value;
+    }
+    return next;
   }
 
-  #attribute(p: number, end: number, isTop: boolean): void {
-    const bytes = this.bytes;
-    // The usual form, looked at first: key and value, each once, in this order, both shorter than 128 bytes.
-    const keyLength = bytes[p + 1] as number;
-    let key = p + 2;
-    let keyEnd = key + keyLength;
-    let value = keyEnd + 2;
-    const isUsual =
-      bytes[p] === 10 &&
-      keyLength < 128 &&
-      value <= end &&
-      bytes[keyEnd] === 18 &&
-      (bytes[keyEnd + 1] as number) < 128 &&
-      value + (bytes[keyEnd + 1] as number) === end;
-    if (!isUsual) {
-      readPair(bytes, p, end);
-      key = KEY_AT;
-      keyEnd = KEY_END;
-      value = VALUE_AT;
-      end = VALUE_END;
-    }
-    if (this.#asksKeys && (isTop || this.#redacts)) {
-      const last = bytes[keyEnd - 1] as number;
-      if (this.#keys.mayHave(keyEnd - key, last)) this.#key(key, keyEnd, value, end, isTop);
-    }
-    if (!this.#looksInto) return;
-    // A short text and nothing else, or a number: by far the usual values.
-    const member = bytes[value] as number;
-    const size = end - value;
-    if (member === STRING && size < 130 && size === 2 + (bytes[value + 1] as number)) {
-      if (size - 2 > this.#valueBytesMax) this.over |= TOO_LONG;
-    } else if (!isNumber(bytes, member, value + 1, end)) this.#value(value, end, 0);
+  #attribute(start: number, end: number, isTop: boolean): void {
+    readPair(this.bytes, start, end);
+    const value = VALUE_AT;
+    const valueEnd = VALUE_END;
+    if (this.#asksKeys && (isTop || this.#redacts)) this.#key(KEY_AT, KEY_END, value, valueEnd, isTop);
+    if (this.#looksInto) this.#value(value, valueEnd, 0);
   }
 
   #key(key: number, keyEnd: number, value: number, valueEnd: number, isTop: boolean): void {
@@ -313,6 +330,11 @@ export class Scan {
 
   /** Looks into an AnyValue that `depth` arrays and lists are around. */
   #value(start: number, end: number, depth: number): void {
+    const textAt = textStart(this.bytes, start, end);
+    if (textAt > 0) {
+      if (end - textAt > this.#valueBytesMax) this.over |= TOO_LONG;
+      return;
+    }
     readAny(this.bytes, start, end);
     const member = MEMBER;
     const at = MEMBER_AT;
@@ -363,13 +385,4 @@ export class Scan {
     if (high < minHigh || (high === minHigh && low < minLow)) this.over |= TOO_OLD;
     if (high > maxHigh || (high === maxHigh && low > maxLow)) this.over |= TOO_FAR_AHEAD;
   }
-}
-
-/** Whether a number of the member fills [start, end). */
-function isNumber(bytes: Uint8Array, member: number, start: number, end: number): boolean {
-  if (member === DOUBLE) return end - start === 8;
-  if ((member !== INT && member !== BOOL) || end <= start || end - start > 10) return false;
-  let p = start;
-  while (p < end - 1 && (bytes[p] as number) > 127) p++;
-  return p === end - 1 && (bytes[p] as number) < 128;
 }

@@ -1,6 +1,7 @@
 /** What the records of a request, a resource or a scope have in common on a walk. */
+import type { ScanBounds } from './bounds.ts';
 import type { Plan, PlannedRule } from './plan.ts';
-import { Scan, type ScanBounds } from './scan.ts';
+import { Scan } from './scan.ts';
 
 /** Used by one walk after another. */
 export interface Scans {
@@ -41,11 +42,22 @@ export function allHold({ tests }: PlannedRule, level: number, scan: Scan): bool
   return true;
 }
 
-/** Those of the rules that hold for a resource, scope or metric. */
-export function holding(rules: readonly PlannedRule[], level: number, scan: Scan): readonly PlannedRule[] {
+/**
+ * Those of the rules that hold for a resource, scope or metric.
+ * @param before those that held for the one before it: the same ones come in the same array
+ */
+export function holding(
+  rules: readonly PlannedRule[],
+  level: number,
+  scan: Scan,
+  before: readonly PlannedRule[],
+): readonly PlannedRule[] {
+  let held = 0;
   for (let i = 0; i < rules.length; i++) {
-    if (allHold(rules[i] as PlannedRule, level, scan)) continue;
-    return rules.filter((rule, at) => at < i || (at > i && allHold(rule, level, scan)));
+    const rule = rules[i] as PlannedRule;
+    if (!allHold(rule, level, scan)) continue;
+    if (before[held] !== rule) return rules.filter((one) => allHold(one, level, scan));
+    held++;
   }
-  return rules;
+  return held === before.length ? before : before.slice(0, held);
 }

@@ -1,5 +1,5 @@
 /** What is left of a record, a resource or a scope that is beyond a limit. */
-import type { ScanBounds, TimeWindow } from './scan.ts';
+import type { ScanBounds, TimeWindow } from './bounds.ts';
 import {
   ARRAY,
   ATTRIBUTE,

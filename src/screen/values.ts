@@ -88,3 +88,21 @@ export function numberOf(bytes: Uint8Array, member: number, at: number, end: num
   const low = varint(bytes, at, end);
   return (HIGH | 0) * 2 ** 32 + low;
 }
+
+/** Where the text begins that is all of the AnyValue at [start, end); 0 for none, or for 16 KiB and more. */
+export function textStart(bytes: Uint8Array, start: number, end: number): number {
+  if (bytes[start] !== STRING) return 0;
+  const first = bytes[start + 1] as number;
+  if (first < 128) return start + 2 + first === end ? start + 2 : 0;
+  const second = bytes[start + 2] as number;
+  return second < 128 && start + 3 + ((second << 7) | (first & 127)) === end ? start + 3 : 0;
+}
+
+/** Whether a number of the member fills [start, end). */
+export function isNumber(bytes: Uint8Array, member: number, start: number, end: number): boolean {
+  if (member === DOUBLE) return end - start === 8;
+  if ((member !== INT && member !== BOOL) || end <= start || end - start > 10) return false;
+  let p = start;
+  while (p < end - 1 && (bytes[p] as number) > 127) p++;
+  return p === end - 1 && (bytes[p] as number) < 128;
+}

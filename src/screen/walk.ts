@@ -3,20 +3,21 @@
  * decided by the rules, redacted, and then held against the limits, as are its resource and its scope.
  */
 import type { Signal } from '../model/signal.ts';
+import { type ScanBounds, type TimeWindow, bitOf } from './bounds.ts';
 import { OF_METRIC, OF_RECORD, OF_RESOURCE, OF_SCOPE } from './conditions.ts';
 import { Envelope } from './envelope.ts';
 import { DATA_AT, DATA_END, DATA_FIELD, DATA_TAG, readMetric } from './metric.ts';
 import type { Plan, PlannedRule } from './plan.ts';
 import { Redactor } from './redact.ts';
 import { keepsRecord } from './sample.ts';
-import { type Scan, bitOf, type ScanBounds, type TimeWindow } from './scan.ts';
+import type { Scan } from './scan.ts';
 import { Shared, type Scans, allHold, holding } from './shared.ts';
 import { LOG, METRIC_KINDS, RESOURCE, SCOPE, SPAN } from './shapes.ts';
 import { Sieve } from './sieve.ts';
 import { Sink } from './sink.ts';
 import { Tally } from './tally.ts';
 import { Trimmer } from './trim.ts';
-import { POS, UNUSUAL, readLength, readTag, skip } from './wire.ts';
+import { POS, UNUSUAL, eachField, readLength, readTag, skip } from './wire.ts';
 
 /** Limits as the walk needs them. */
 export interface Limits {
@@ -103,38 +104,17 @@ export class Walk {
    * @throws MALFORMED, UNUSUAL
    */
   run(): Uint8Array {
-    this.#eachField(0, this.#request.length, (tag, header, at, end) => {
+    eachField(this.#request, 0, this.#request.length, (tag, header, at, end) => {
       if (tag === RESOURCE_ITEM) this.#resourceItem(header, at, end);
     });
     return this.#envelope.bytes();
-  }
-
-  #eachField(
-    start: number,
-    end: number,
-    each: (tag: number, header: number, at: number, end: number) => void,
-  ): void {
-    let p = start;
-    while (p < end) {
-      const header = p;
-      const tag = readTag(this.#request, p, end);
-      p = POS;
-      if ((tag & 7) !== 2) {
-        p = skip(this.#request, p, end, tag);
-        continue;
-      }
-      const n = readLength(this.#request, p, end);
-      const at = POS;
-      p = at + n;
-      each(tag, header, at, p);
-    }
   }
 
   #resourceItem(header: number, start: number, end: number): void {
     const [keptBefore, seenBefore] = [this.#kept, this.#seen];
     this.#envelope.enter(RESOURCE_ITEM, header, start);
     const rest = this.#head(RESOURCE, this.#resource, this.#plan.rules, start, end);
-    this.#eachField(rest, end, (tag, field, at, to) => {
+    eachField(this.#request, rest, end, (tag, field, at, to) => {
       // Before what it is of, and in one piece: else the request is brought into this form.
       if (tag === HEAD) throw UNUSUAL;
       if (tag === SCOPE_ITEM) this.#scopeItem(field, at, to);
@@ -150,7 +130,7 @@ export class Walk {
     const { signal } = this.#context;
     const shape = signal === 'traces' ? SPAN : LOG;
     if (signal === 'metrics') {
-      this.#eachField(rest, end, (tag, field, at, to) => {
+      eachField(this.#request, rest, end, (tag, field, at, to) => {
         if (tag === HEAD) throw UNUSUAL;
         if (tag === RECORD) this.#metric(field, at, to);
       });
@@ -181,7 +161,7 @@ export class Walk {
     }
     const scan = shape === RESOURCE ? this.#scans.resource : this.#scans.scope;
     scan.read(shape, request, at, to);
-    shared.active = holding(rules, shape === RESOURCE ? OF_RESOURCE : OF_SCOPE, scan);
+    shared.active = holding(rules, shape === RESOURCE ? OF_RESOURCE : OF_SCOPE, scan, shared.active);
     shared.redacted.fill(0);
     shared.hasRedacted = false;
     this.#take(request, at, to);
@@ -216,7 +196,7 @@ export class Walk {
     const kind = METRIC_KINDS.get(dataTag);
     if (kind === undefined) return;
     scan.metricKind = kind.name;
-    const active = holding(this.#scope.active, OF_METRIC, scan);
+    const active = holding(this.#scope.active, OF_METRIC, scan, this.#active);
     if (active !== this.#active) this.#setActive(active);
     const [keptBefore, seenBefore] = [this.#kept, this.#seen];
     this.#envelope.enter(RECORD, header, start);
@@ -265,6 +245,7 @@ export class Walk {
     const overflows = overflow?.(this.#ordinal++, this.#metricName) ?? false;
     let over = (overflows ? TOO_MANY_SERIES : 0) | this.#resource.over | this.#scope.over;
     const request = this.#request;
+    this.#take(request, start, end);
     if (this.#redactions.length > 0) this.#redactions.length = 0;
     this.#hasRedacted = false;
     if (this.#active.length > 0 || this.#limits.areSet) {
@@ -274,7 +255,6 @@ export class Walk {
         return;
       }
     } else scan.over = 0;
-    this.#take(request, start, end);
     if (this.#redactions.length > 0) this.#redactRecord(shape, scan, start, end);
     over |= scan.over;
     if (over !== 0 && !this.#judge(shape, over, scan.over, overflows)) {
@@ -291,10 +271,15 @@ export class Walk {
   /** Asks the rules. @returns whether the record stays */
   #decide(scan: Scan, start: number, end: number): boolean {
     const active = this.#active;
+    const { slotAt, hasRedacted } = scan;
+    const first = scan.bytes[scan.nameAt] as number;
     for (let i = 0; i < active.length; i++) {
       const rule = active[i] as PlannedRule;
-      const { needsSlot } = rule;
-      if (needsSlot >= 0 && (scan.slotAt[needsSlot] as number) < 0) continue;
+      // What most records lack, looked at before anything is called.
+      const { needsSlot, starts } = rule;
+      if (needsSlot >= 0 && (slotAt[needsSlot] as number) < 0) continue;
+      if (starts !== undefined && starts[first] === 0) continue;
+      if (rule.needsRedacted && !hasRedacted) continue;
       if (!allHold(rule, OF_RECORD, scan)) continue;
       switch (rule.action) {
         case 'keep':

@@ -55,6 +55,11 @@ export function readTag(bytes: Uint8Array, p: number, end: number): number {
     POS = p + 1;
     return first;
   }
+  const second = bytes[p + 1] as number;
+  if (first > 127 && second < 128 && second > 0 && p + 1 < end) {
+    POS = p + 2;
+    return (second << 7) | (first & 127);
+  }
   const tag = varint(bytes, p, end);
   if (HIGH !== 0 || tag < 8) malformed();
   return tag;
@@ -67,6 +72,12 @@ export function readLength(bytes: Uint8Array, p: number, end: number): number {
     POS = p + 1;
     return first;
   }
+  const second = bytes[p + 1] as number;
+  const both = (second << 7) | (first & 127);
+  if (first > 127 && second < 128 && p + 2 + both <= end) {
+    POS = p + 2;
+    return both;
+  }
   const n = varint(bytes, p, end);
   if (HIGH !== 0 || n > LENGTH_MAX || POS + n > end) malformed();
   return n;
@@ -74,6 +85,11 @@ export function readLength(bytes: Uint8Array, p: number, end: number): number {
 
 /** The end of the content of a field whose tag ended at `p`. */
 export function skip(bytes: Uint8Array, p: number, end: number, tag: number): number {
+  const wire = tag & 7;
+  // The usual ones; what else there is, and what is broken, below.
+  if (wire === 1 && p + 8 <= end) return p + 8;
+  if (wire === 0 && (bytes[p] as number) < 128 && p < end) return p + 1;
+  if (wire === 5 && p + 4 <= end) return p + 4;
   return skipWithin(bytes, p, end, tag, 0);
 }
 
@@ -111,6 +127,32 @@ function skipGroup(bytes: Uint8Array, start: number, end: number, groupTag: numb
     p = skipWithin(bytes, POS, end, tag, depth);
   }
   return malformed();
+}
+
+/**
+ * Gives the fields with a length at [start, end) one after another: tag, where the field begins, and where
+ * its content is.
+ */
+export function eachField(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  each: (tag: number, field: number, at: number, to: number) => void,
+): void {
+  let p = start;
+  while (p < end) {
+    const field = p;
+    const tag = readTag(bytes, p, end);
+    p = POS;
+    if ((tag & 7) !== 2) {
+      p = skip(bytes, p, end, tag);
+      continue;
+    }
+    const n = readLength(bytes, p, end);
+    const at = POS;
+    p = at + n;
+    each(tag, field, at, p);
+  }
 }
 
 /** A little-endian number of 32 bits. */
