@@ -148,7 +148,7 @@ function startScreening(
 
 /** Of the hashes of time series: the same for all gateways, and nothing that a client could know. */
 function seedOf(window: ResendWindow): number {
-  return window.enabled ? Buffer.from(window.key).readUInt32LE() : 0;
+  return Buffer.from(window.key).readUInt32LE();
 }
 
 /** One group commit a signal, so that a large block of one doesn't hold up the others. */

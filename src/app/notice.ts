@@ -46,14 +46,17 @@ export class Notice {
   }
 
   /**
-   * From now on the answer is "not ready". Resolves when all who watch have been told often enough, at once
-   * when nobody does, and after `msMax` at the latest.
+   * From now on the answer is "not ready". Resolves when all who watch have been told often enough, in a
+   * moment when nobody does, and after `msMax` at the latest.
    */
   async given(msMax: number): Promise<void> {
     this.#leaving = true;
     const untilTick = tickMs() + msMax;
     let waited = false;
-    while (this.#someoneWaits() && tickMs() < untilTick) {
+    for (;;) {
+      // Who asked while this process stood still was not too late: it is heard before that is judged.
+      if (!this.#someoneWaits()) await sleep(POLL_MS);
+      if (!this.#someoneWaits() || tickMs() >= untilTick) break;
       waited = true;
       await sleep(POLL_MS);
     }

@@ -18,11 +18,12 @@ const POLL_MS = 20;
 function identityOf(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    // proc(5): the second field is the name in parentheses and may hold blanks; the state follows, field 22
-    // is the start.
+    // proc(5): the second field is the name in parentheses and may hold blanks; the state follows, field 20
+    // is the number of threads, 22 the start.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     const state = fields[0];
-    if (state === 'Z' || state === 'X') return undefined;
+    // The first thread may be dead while others still are dying, and hold ports and files until they have.
+    if (state === 'X' || (state === 'Z' && Number(fields[17]) <= 1)) return undefined;
     const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
     return `${pid} ${fields[19]} ${boot}`;
   } catch {
@@ -41,6 +42,15 @@ export function forgetProcess(dir: string): void {
   rmSync(fileIn(dir), { force: true });
 }
 
+/** It may have ended just now, which is all that is wanted. */
+function send(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
 /**
  * Ends the process remembered in `dir` if it still runs: SIGTERM, after `msMax` SIGKILL.
  * @throws ConfigurationError when it survives even that for `msMax`.
@@ -53,7 +63,7 @@ export async function endLeftover(dir: string, name: string, msMax: number, logg
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     if (!runs()) break;
     logger.warn({ servicePid: pid, signal }, `an earlier run left its ${name} behind, it is ended`);
-    process.kill(pid, signal);
+    send(pid, signal);
     const startMs = tickMs();
     while (runs() && tickMs() - startMs < msMax) await sleep(POLL_MS);
   }

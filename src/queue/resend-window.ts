@@ -54,7 +54,7 @@ export class ResendWindow {
     return this.#key !== undefined && this.#wanted;
   }
 
-  /** False when no request of any source is remembered: then Redis isn't asked. */
+  /** False when no request of any source is remembered. */
   get #wanted(): boolean {
     const { windowSeconds, sources } = this.#resend;
     return windowSeconds !== 0 || [...sources.values()].some((seconds) => seconds > 0);
@@ -82,9 +82,12 @@ export class ResendWindow {
     this.#count += 1;
   }
 
-  /** Resolves when window and key are known. Rejects with the Fault of Redis: `first` may be called again. */
+  /**
+   * Resolves when window and key are known, the key also where resends are not recognised: other secrets are
+   * made of it. Rejects with the Fault of Redis: `first` may be called again.
+   */
   async first(): Promise<void> {
-    if (this.#wanted) await this.#round();
+    await this.#round();
   }
 
   /** Keeps both up to date from now on. While Redis is away they stay as they were. */
@@ -102,7 +105,6 @@ export class ResendWindow {
     for (;;) {
       await sleep(this.#options.everyMs ?? EVERY_MS_DEFAULT, signal);
       if (signal.aborted) return;
-      if (!this.#wanted) continue;
       try {
         await this.#round();
       } catch (error) {

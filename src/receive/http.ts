@@ -58,9 +58,10 @@ export interface WireListener {
 const DRAIN_POLL_MS = 10;
 /**
  * A connection can't be told that it is about to be closed, but with an answer. Clients that send at least
- * this often get one; the others find it closed while they don't use it, as after every idle time.
+ * every half second get one; the others find it closed while they don't use it, as after every idle time.
+ * Counted in looks: where this process stands still, what has come meanwhile is read between two of them.
  */
-const LINGER_MS = 500;
+const LINGER_LOOKS = 500 / DRAIN_POLL_MS;
 
 /** @throws ConfigurationError when the address can't be had */
 export async function listenHttp(options: HttpOptions): Promise<HttpListener> {
@@ -95,10 +96,12 @@ function close(listener: WireListener, shared: HttpShared, msMax: number): Promi
   listener.stopListening();
   const startedAtMs = performance.now();
   return new Promise((resolve) => {
+    let looks = 0;
     const look = () => {
       const ms = performance.now() - startedAtMs;
       const requests = shared.open.size;
-      const quiet = requests === 0 && (shared.connections === 0 || ms >= LINGER_MS);
+      const quiet = requests === 0 && (shared.connections === 0 || looks >= LINGER_LOOKS);
+      looks += 1;
       if (!quiet && ms < msMax) return;
       clearInterval(timer);
       if (requests > 0) shared.logger.warn({ requests, msMax }, 'HTTP requests were cut off');

@@ -215,8 +215,16 @@ export class Endpoint {
         session && `${session.host}:${session.port}`,
       );
     } catch {
-      return of('away');
+      // One that is only slow, and has no Keeper at all, hasn't lost it.
+      return of((await this.#hasKeeper()) ? 'away' : 'none');
     }
+  }
+
+  /** The table is there only where the configuration names a Keeper. */
+  async #hasKeeper(): Promise<boolean> {
+    const sql = "SELECT name FROM system.tables WHERE database = 'system' AND name = 'zookeeper'";
+    const tables = await query<{ name: string }>(this.#server, sql, {}, this.#msMax);
+    return tables.length > 0;
   }
 
   /** @returns undefined where the server has no such thing, or the user may not read it. @throws Fault */
