@@ -14,17 +14,17 @@ import { sample } from '../support/program.ts';
 const SHARDS = 2;
 let server: RedisServer;
 let store: BatchStore;
-let books: Books;
+let books: Books | undefined;
 let instruments: ReturnType<typeof createInstruments>;
 
 beforeEach(async () => {
   server = await RedisServer.start();
   store = await openStore(server.settings);
   instruments = createInstruments();
-  books = new Books(store, () => SHARDS, instruments, silent);
 });
 afterEach(async () => {
-  books.close();
+  books?.close();
+  books = undefined;
   store.close();
   await server.remove();
 });
@@ -34,8 +34,14 @@ async function book(shard: number, fields: Readonly<Record<string, number>>): Pr
   await store.redis.command(['HSET', `{s${shard}}:counts`, ...Object.entries(fields).flat()], `{s${shard}}:`);
 }
 
+/** Once all is booked: they are read when they are first asked for, and by themselves not before a second. */
+function open(): Books {
+  books ??= new Books(store, () => SHARDS, instruments, silent);
+  return books;
+}
+
 async function scrape() {
-  await books.refresh();
+  await open().refresh();
   const text = await instruments.registry.metrics();
   const value = (name: string, labels: Readonly<Record<string, string>> = {}) =>
     sample(text, `sluice_${name}`, labels);
@@ -67,12 +73,12 @@ test('ledger_items are the books of all shards together', async () => {
 });
 
 test('freshness: of the newest item of any shard, growing, and no figure before the first', async () => {
-  await book(0, { 'newest:logs': Date.now() - 60_000 });
+  await book(0, { 'newest:logs': Date.now() - 600_000 });
   await book(1, { 'newest:logs': Date.now() - 10_000 });
   const first = await scrape();
   const seconds = first.value('freshness_seconds', { signal: 'logs' });
   expect(seconds).toBeGreaterThanOrEqual(10);
-  expect(seconds).toBeLessThan(60);
+  expect(seconds).toBeLessThan(300);
   expect(first.known('freshness_seconds', 'signal="traces"')).toBe(false);
   await server.kill();
   await sleep(50);
@@ -88,10 +94,10 @@ test('a clock of Redis that was set back gives no freshness below 0', async () =
 
 test('whoever listens gets the books of all shards, each time that they were read', async () => {
   const heard: number[][] = [];
-  books.onRead((shards) => heard.push(shards.map(({ queueBytes }) => queueBytes)));
   await book(0, { bytes: 5 });
   await book(1, { bytes: 7, deadBytes: 2 });
-  await books.refresh();
-  expect(heard.at(-1)).toEqual([5, 7]);
-  expect(books.queueBytes).toBe(14);
+  open().onRead((shards) => heard.push(shards.map(({ queueBytes }) => queueBytes)));
+  await open().refresh();
+  expect(heard[0]).toEqual([5, 7]);
+  expect(open().queueBytes).toBe(14);
 });

@@ -5,19 +5,18 @@
 import { describe, expect, test } from 'vitest';
 import { parseMemory } from '../../src/app/pressure-redis.ts';
 import { eventually } from '../redis/server.ts';
-import { all, begin, book, reasonOf, useProcesses } from './processes.ts';
+import { all, begin, book, bookAndRead, reasonOf, useProcesses } from './processes.ts';
 
 useProcesses();
 
-describe('what may come in', { timeout: 20_000 }, () => {
+describe('what may come in', () => {
   test('anything while open; the drain and a part of the room while the queue slows', async () => {
     const gateway = await begin();
     const { pressure, books } = gateway;
     books.bytesMax = 1_000_000;
     pressure.refresh();
     expect(pressure.capacity()).toBeUndefined();
-    await book(880_000, { 'waiting:logs': 880 });
-    await books.refresh();
+    await bookAndRead(gateway, 880_000, { 'waiting:logs': 880 });
     pressure.refresh();
     // 120 kB of room in 30 s, nothing drains, and a stored byte counts as one on the wire until it was measured.
     expect(pressure.level).toBe(1);
@@ -50,9 +49,9 @@ describe('what may come in', { timeout: 20_000 }, () => {
     const first = await eventually(() => gateway.pressure.capacity(), 'a capacity');
     const less = await eventually(() => {
       const capacity = gateway.pressure.capacity() ?? 0;
-      return capacity < (first ?? 0) * 0.9 && capacity;
-    }, 'less');
-    expect(gateway.pressure.reasons).toEqual(['clickhouse_disk']);
+      const isFor = gateway.pressure.reasons.join() === 'clickhouse_disk';
+      return isFor && capacity < (first ?? 0) * 0.9 && capacity;
+    }, 'less, for this reason alone');
     writer.strain.readings = [];
     await eventually(() => (gateway.pressure.capacity() ?? 0) > (less || 0), 'more');
     clearInterval(noting);
@@ -70,7 +69,7 @@ test('Redis\' memory, against the part of maxmemory that may be used', async () 
   for (let i = 0; i < 13; i++) await gateway.store.redis.command(['SET', `ballast:${i}`, piece], 'ballast');
   await eventually(() => reasonOf(gateway) === 'redis_memory', 'refused');
   for (let i = 0; i < 13; i++) await gateway.store.redis.command(['DEL', `ballast:${i}`], 'ballast');
-  await eventually(() => gateway.pressure.verdict() === undefined, 'let in', 5_000);
+  await eventually(() => gateway.pressure.verdict() === undefined, 'let in');
 });
 
 test.each([
@@ -83,21 +82,29 @@ test.each([
 });
 
 test('the age of the oldest batch, where it is bounded', async () => {
-  const gateway = await begin('gateway', { SLUICE_PRESSURE_QUEUE_AGE_SECONDS_MAX: '10' });
+  const gateway = await begin('gateway', { SLUICE_PRESSURE_QUEUE_AGE_SECONDS_MAX: '1000' });
   const { store, books, pressure } = gateway;
-  await store.redis.command(['ZADD', '{s0}:sealed', Date.now() - 9_000, 'one'], '{s0}:');
-  await books.refresh();
-  pressure.refresh();
+  const sealed = (seconds: number) =>
+    store.redis.command(['ZADD', '{s0}:sealed', Date.now() - seconds * 1_000, 'one'], '{s0}:');
+  const read = async () => {
+    await books.refresh();
+    pressure.refresh();
+  };
+  await sealed(900);
+  await eventually(async () => {
+    await read();
+    return pressure.level > 0;
+  }, 'slowing');
   expect([pressure.level, pressure.reasons]).toEqual([1, ['queue_old']]);
-  await store.redis.command(['ZADD', '{s0}:sealed', Date.now() - 11_000, 'one'], '{s0}:');
-  await new Promise((resolve) => setTimeout(resolve, 300));
-  await books.refresh();
-  pressure.refresh();
-  expect(reasonOf(gateway)).toBe('queue_old');
+  await sealed(1_100);
+  await eventually(async () => {
+    await read();
+    return reasonOf(gateway) === 'queue_old';
+  }, 'refused');
 });
 
 test('one turn of the event loop that takes seconds refuses nothing; many in a row do, and it passes', async () => {
-  const gateway = await begin('gateway', { SLUICE_PRESSURE_EVENT_LOOP_MS_MAX: '100' });
+  const gateway = await begin('gateway', { SLUICE_PRESSURE_EVENT_LOOP_MS_MAX: '300' });
   gateway.pressure.start();
   await eventually(() => gateway.pressure.board.length === 1, 'it runs');
   const block = (ms: number) => {
@@ -112,10 +119,10 @@ test('one turn of the event loop that takes seconds refuses nothing; many in a r
   }
   expect(highest).toBeLessThan(2);
   await eventually(() => {
-    block(300);
+    block(700);
     return reasonOf(gateway) === 'event_loop';
   }, 'refused');
-  await eventually(() => gateway.pressure.level === 0, 'let in', 10_000);
+  await eventually(() => gateway.pressure.level === 0, 'let in');
 });
 
 test('commits that are slow, as they were measured', async () => {

@@ -7,7 +7,8 @@ import { eventually } from '../support/services.ts';
 import { PREFACE, settings } from './frames.ts';
 import { type Raw, rawConnection, useAttackedProgram } from './support.ts';
 
-const CONNECTIONS_MAX = 60;
+/** More than two rounds of those that come and go: the server may not have seen yet that the last ones went. */
+const CONNECTIONS_MAX = 100;
 const PER_ADDRESS_MAX = 20;
 /** The neighbour's own. */
 const NEIGHBOURS = 4;

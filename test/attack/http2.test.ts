@@ -12,10 +12,7 @@ import {
 } from './frames.ts';
 import { useAttackedProgram } from './support.ts';
 
-const KEEP_ALIVE_MS = 8_000;
-
 const attacked = useAttackedProgram({
-  SLUICE_RECEIVE_KEEP_ALIVE_MS: String(KEEP_ALIVE_MS),
   // Strange calls are sent several times, and counted.
   SLUICE_RESEND_WINDOW_SECONDS: '0',
 });

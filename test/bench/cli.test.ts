@@ -101,7 +101,7 @@ test('a good run, for people and for programs; a bad one ends with 1', async () 
       '--pids',
       `sink=${process.pid}`,
       '--wait',
-      '5',
+      '60',
     ];
     try {
       const people = await bench(args);

@@ -73,6 +73,7 @@ describe('an HTTP connection', () => {
   async function against<T>(
     serve: (socket: Socket) => void,
     body: (sender: HttpSender) => Promise<T>,
+    timeoutMs = 60_000,
   ): Promise<T> {
     const server = createServer((socket) => {
       socket.on('error', () => socket.destroy());
@@ -80,7 +81,7 @@ describe('an HTTP connection', () => {
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const target = { host: '127.0.0.1', port: (server.address() as { port: number }).port };
-    const sender = new HttpSender({ target, format: 'protobuf', compression: 'none', timeoutMs: 300 });
+    const sender = new HttpSender({ target, format: 'protobuf', compression: 'none', timeoutMs });
     try {
       return await body(sender);
     } finally {
@@ -119,6 +120,7 @@ describe('an HTTP connection', () => {
     const silent = await against(
       (socket) => socket.resume(),
       (sender) => sender.send('logs', frame),
+      300,
     );
     expect(silent).toMatchObject({ kind: 'unanswered', code: 'timeout' });
     const nonsense = await against(

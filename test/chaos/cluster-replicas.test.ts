@@ -17,7 +17,7 @@ import { Load, Reader } from './clients.ts';
 import { type Pipeline, startPipeline } from './pipeline.ts';
 import { KEY, migrations } from './rows.ts';
 
-const CLUSTER_MS_MAX = 30_000;
+const CLUSTER_MS_MAX = 60_000;
 const farm = useFarm();
 let redis: TestRedis;
 let dir = '';
@@ -45,7 +45,7 @@ beforeAll(async () => {
     SLUICE_MIGRATIONS_DIR: dir,
     SLUICE_MIGRATIONS_WAIT_MS_MAX: '20000',
   };
-}, 90_000);
+});
 afterAll(async () => {
   await load?.stop();
   await reader?.stop();
@@ -65,6 +65,12 @@ async function sluice(...args: string[]): Promise<string> {
     stdout: '',
   });
   return stdout;
+}
+
+/** Again where it refuses: a Keeper that a busy machine has kept from answering is back by itself. */
+async function repair(): Promise<void> {
+  const done = async () => (await run(['migrate', 'repair'], environment)).code === 0;
+  await eventually('it is repaired', done, CLUSTER_MS_MAX);
 }
 
 /** Ids of the local table, and of the Distributed one. */
@@ -99,11 +105,13 @@ test('from nothing: the cluster is checked, the tables are made, and rows come i
   expect(weights()).toBe('1 1');
   load = new Load(pipeline);
   reader = new Reader(pipeline, old());
-  await eventually('rows of both shards are finished', () =>
-    [0, 1].every((shard) => pipeline.finishedOf(shard) > 100),
+  await eventually(
+    'rows of both shards are finished',
+    () => [0, 1].every((shard) => pipeline.finishedOf(shard) > 100),
+    CLUSTER_MS_MAX,
   );
   await reader.looksMore(3);
-}, 60_000);
+});
 
 test('a replica is killed, and an empty one takes its place', async () => {
   const lost = farm.host(1, 2);
@@ -123,12 +131,12 @@ test('a replica is killed, and an empty one takes its place', async () => {
   // Until it has fetched everything, ClickHouse may ask it for a query all the same: docs/clusters.md.
   reader.lenient = true;
   await lost.start();
-  await sluice('migrate', 'repair');
+  await repair();
   await isWhole(lost, farm.host(1, 1));
   reader.lenient = false;
   reader.join(lost);
   await reader.looksMore(3);
-}, 90_000);
+}, 180_000);
 
 test('a shard is added: it gets its tables first, and then its part of the rows', async () => {
   const members = [1, 2, 3].map((shard) =>
@@ -141,11 +149,11 @@ test('a shard is added: it gets its tables first, and then its part of the rows'
   await Promise.all(added.map((host) => host.start()));
   await eventually('the shard is known, without rows', () => weights() === '1 1 0', CLUSTER_MS_MAX);
   const before = pipeline.finishedOf(0);
-  await eventually('the others go on', () => pipeline.finishedOf(0) > before + 100);
+  await eventually('the others go on', () => pipeline.finishedOf(0) > before + 100, CLUSTER_MS_MAX);
   expect(pipeline.drawnOf(2)).toBe(0);
   // It gets its weight, and rows, when one of its replicas has the tables.
   reader.lenient = true;
-  await sluice('migrate', 'repair');
+  await repair();
   await eventually(
     'it takes rows',
     () => weights() === '1 1 1' && pipeline.finishedOf(2) > 200,
@@ -157,7 +165,7 @@ test('a shard is added: it gets its tables first, and then its part of the rows'
   for (const host of added) reader.join(host);
   await reader.looksMore(6);
   expect((await sluice('migrate', 'verify')).match(/as declared/g)).toHaveLength(6);
-}, 90_000);
+}, 180_000);
 
 test('every acknowledged row is found exactly once, on every host and on both replicas', async () => {
   await load.stop();
@@ -183,4 +191,4 @@ test('every acknowledged row is found exactly once, on every host and on both re
   expect(await farm.host(3, 1).query(strangers)).toBe('0\n');
   expect(shards.flat().sort((a, b) => a - b)).toEqual(wanted);
   expect(reader.mistakes).toEqual([]);
-}, 60_000);
+});

@@ -37,6 +37,8 @@ const PACE = {
   SLUICE_WRITE_RETRY_MS_MIN: '100',
   SLUICE_WRITE_RETRY_MS_MAX: '1000',
   SLUICE_WRITE_SWEEP_MS: '500',
+  // Every request is to be taken: a machine that stands still for seconds is no Redis that is away.
+  SLUICE_REDIS_TIMEOUT_MS: '30000',
 };
 
 export interface Pipeline {

@@ -35,7 +35,7 @@ afterAll(async () => {
   removeTempDir(dir);
 });
 
-const TIMEOUTS = { insertTimeoutMs: 5_000, queryTimeoutMs: 5_000 };
+const TIMEOUTS = { insertTimeoutMs: 60_000, queryTimeoutMs: 60_000 };
 
 async function ask(access: Partial<ClickHouseAccess>): Promise<unknown> {
   const { port } = server.address() as { port: number };

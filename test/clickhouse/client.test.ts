@@ -24,7 +24,7 @@ afterEach(async () => {
   for (const server of opened.splice(0)) await close(server);
 });
 
-function connect(url = clickhouse.url, timeoutMs = 10_000, logger: Logger = silent): ClickHouse {
+function connect(url = clickhouse.url, timeoutMs = 60_000, logger: Logger = silent): ClickHouse {
   const server = createClickHouse(url, { insertTimeoutMs: timeoutMs, queryTimeoutMs: timeoutMs }, logger);
   opened.push(server);
   return server;
@@ -139,9 +139,9 @@ describe('a real server', () => {
   test("the client's own log is only for who asks for details", async () => {
     const lines: string[] = [];
     const logAt = (level: string) => pino({ level }, { write: (line: string) => lines.push(line) });
-    await faultOf(query(connect(clickhouse.url, 10_000, logAt('info')), 'SELECT nothing'));
+    await faultOf(query(connect(clickhouse.url, 60_000, logAt('info')), 'SELECT nothing'));
     expect(lines).toEqual([]);
-    await faultOf(query(connect(clickhouse.url, 10_000, logAt('debug')), 'SELECT nothing'));
+    await faultOf(query(connect(clickhouse.url, 60_000, logAt('debug')), 'SELECT nothing'));
     expect(lines.join()).toContain('HTTP request error');
   });
 });

@@ -12,7 +12,7 @@ const clickhouse = useClickHouse();
 let info: ServerInfo;
 
 beforeAll(async () => {
-  const server = createClickHouse(clickhouse.url, { insertTimeoutMs: 10_000, queryTimeoutMs: 10_000 }, silent);
+  const server = createClickHouse(clickhouse.url, { insertTimeoutMs: 60_000, queryTimeoutMs: 60_000 }, silent);
   info = await probe(server);
   await close(server);
 });

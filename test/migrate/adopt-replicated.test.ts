@@ -24,7 +24,7 @@ beforeAll(() => {
   dir = mkdtempSync(join(tmpdir(), 'sluice-test-'));
   writeMigrations(dir, { '0001_events.sql': EVENTS['0001_events.sql'] ?? '' });
   servers = farm.hosts.map(({ url }) =>
-    createClickHouse(url, { insertTimeoutMs: 20_000, queryTimeoutMs: 20_000 }, silent),
+    createClickHouse(url, { insertTimeoutMs: 60_000, queryTimeoutMs: 60_000 }, silent),
   );
 });
 afterAll(async () => {

@@ -14,7 +14,7 @@ const contextFor = useContext(clickhouse);
 let server: ClickHouse;
 let view: HostView;
 beforeAll(async () => {
-  server = createClickHouse(clickhouse.url, { insertTimeoutMs: 20_000, queryTimeoutMs: 20_000 }, silent);
+  server = createClickHouse(clickhouse.url, { insertTimeoutMs: 60_000, queryTimeoutMs: 60_000 }, silent);
   [view] = (await survey(contextFor({ database: 'effects' }))).views as [HostView];
   await clickhouse.query('CREATE DATABASE effects');
 });

@@ -36,7 +36,7 @@ export const DEFAULTS = {
   storagePolicy: '',
   tenantColumn: false,
   migrationsDir: 'sql',
-  waitMsMax: 20_000,
+  waitMsMax: 60_000,
   version: '0.0.0',
   logger: silent,
 } as const satisfies Partial<MigrateContext>;
@@ -50,7 +50,7 @@ export function useContext(
     if (server) await close(server);
   });
   return (overrides) => {
-    server ??= createClickHouse(clickhouse.url, { insertTimeoutMs: 20_000, queryTimeoutMs: 20_000 }, silent);
+    server ??= createClickHouse(clickhouse.url, { insertTimeoutMs: 60_000, queryTimeoutMs: 60_000 }, silent);
     return {
       ...DEFAULTS,
       hosts: [{ server, shard: 0, replica: 0 }],
@@ -120,7 +120,7 @@ export function farmSettings(
   return loadSettings({
     SLUICE_CLICKHOUSE_URL: farm.urls,
     SLUICE_CLICKHOUSE_CLUSTER: farm.name,
-    SLUICE_MIGRATIONS_WAIT_MS_MAX: '20000',
+    SLUICE_MIGRATIONS_WAIT_MS_MAX: '60000',
     ...environment,
   }).settings;
 }

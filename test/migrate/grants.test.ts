@@ -51,7 +51,7 @@ function as(role: GrantRole, shard = 0): ClickHouse {
   const url = new URL(shards.servers[shard]?.url ?? '');
   url.username = `sluice_${role}`;
   url.password = PASSWORD;
-  const client = createClickHouse(url.href, { insertTimeoutMs: 20_000, queryTimeoutMs: 20_000 }, silent);
+  const client = createClickHouse(url.href, { insertTimeoutMs: 60_000, queryTimeoutMs: 60_000 }, silent);
   clients.push(client);
   return client;
 }
@@ -66,7 +66,7 @@ beforeAll(async () => {
   }
   // These servers read their users when they start.
   await shards.define([1, 1]);
-}, 60_000);
+});
 afterAll(async () => {
   await Promise.all(clients.map(close));
   await shards.stop();

@@ -44,7 +44,7 @@ function environmentFor(gate: Gate, database: string, mode: string, dir: string)
     SLUICE_CLICKHOUSE_DATABASE: database,
     SLUICE_MIGRATIONS_DIR: dir,
     SLUICE_MIGRATIONS_MODE: mode,
-    SLUICE_MIGRATIONS_WAIT_MS_MAX: '20000',
+    SLUICE_MIGRATIONS_WAIT_MS_MAX: '60000',
     SLUICE_LOG_LEVEL: 'error',
   };
 }
@@ -116,5 +116,5 @@ describe.each([
       }
     };
     await Promise.all(gates.map(lane));
-  }, 90_000);
+  }, 300_000);
 });

@@ -6,6 +6,7 @@ import { ConfigurationError, Fault } from '../../src/base/errors.ts';
 import { type LockOptions, MigrationLock, lockKey, withLock } from '../../src/migrate/lock.ts';
 import type { LeanConnection } from '../../src/redis/lean.ts';
 import { RedisServer, freePort, silent } from '../redis/server.ts';
+import { eventually } from '../support/services.ts';
 import { refusalOf } from './fixture.ts';
 
 let redis: RedisServer;
@@ -21,7 +22,7 @@ afterAll(async () => {
 
 function optionsFor(target: string, more: Partial<LockOptions> = {}): LockOptions {
   return {
-    redis: { ...redis.settings, timeoutMs: 1_000 },
+    redis: { ...redis.settings, timeoutMs: 30_000 },
     target,
     database: 'otel',
     lockMs: 20_000,
@@ -57,7 +58,7 @@ test('other clusters and databases have locks of their own', async () => {
 });
 
 test('six that wait have it one after the other, each with a higher number', async () => {
-  const options = optionsFor('six', { waitMsMax: 20_000 });
+  const options = optionsFor('six', { waitMsMax: 100_000 });
   let inside = 0;
   const fences: number[] = [];
   const one = async () => {
@@ -83,16 +84,26 @@ test('waiting has a bound, which is named', async () => {
 });
 
 test('one that lives keeps it beyond its lease, one that died loses it with its lease', async () => {
-  const options = optionsFor('lease', { lockMs: 1_000 });
+  // Renewed every 3 s; so nobody may stand still for longer than 6.
+  const options = optionsFor('lease', { lockMs: 9_000 });
+  const leftMs = async () => Number(await connection.command(['PTTL', lockKey(options)]));
   await withLock(options, async (guard) => {
-    await delay(2_500);
+    let before = await leftMs();
+    expect(before).toBeLessThanOrEqual(9_000);
+    await eventually('it is renewed by itself', async () => {
+      const last = before;
+      before = await leftMs();
+      return before > last;
+    });
     await guard();
     await expect(MigrationLock.acquire(options)).rejects.toBeInstanceOf(Fault);
   });
   // What a migrator leaves that was killed.
-  await connection.command(['SET', lockKey(options), 'token 7 a host, pid 1', 'PX', 1_000]);
+  await connection.command(['SET', lockKey(options), 'token 7 a host, pid 1']);
   expect(await refusalOf(MigrationLock.acquire(options))).toContain('(a host, pid 1)');
-  const next = await MigrationLock.acquire({ ...options, waitMsMax: 10_000 });
+  const waiting = MigrationLock.acquire({ ...options, waitMsMax: 60_000 });
+  await connection.command(['PEXPIRE', lockKey(options), 500]);
+  const next = await waiting;
   await next.release();
 });
 
@@ -107,23 +118,23 @@ test('a lock that was taken away stops the migrator before its next statement, a
 });
 
 test('a Redis that stands still: the lock holds for its lease, with a margin, and not longer', async () => {
-  const lock = await MigrationLock.acquire(optionsFor('still', { lockMs: 4_000 }));
+  const options = optionsFor('still', { lockMs: 4_000, redis: { ...redis.settings, timeoutMs: 1_000 } });
+  let sinceMs = performance.now();
+  const lock = await eventually('the lock', () => {
+    sinceMs = performance.now();
+    return MigrationLock.acquire(options).catch(() => undefined);
+  });
   redis.signal('SIGSTOP');
   try {
-    await lock.check();
-    await expect
-      .poll(
-        () =>
-          lock.check().then(
-            () => 'held',
-            (error: Fault) => error.code,
-          ),
-        {
-          timeout: 15_000,
-          interval: 100,
-        },
-      )
-      .toBe('migrate_lock_lost');
+    const words = await eventually('its end', () =>
+      lock.check().then(
+        () => undefined,
+        (error: Fault) => error.code,
+      ),
+    );
+    expect(words).toBe('migrate_lock_lost');
+    // With a quarter of the lease left.
+    expect(performance.now() - sinceMs).toBeGreaterThanOrEqual(3_000);
   } finally {
     redis.signal('SIGCONT');
   }

@@ -32,7 +32,7 @@ afterAll(async () => {
 
 function serverOf({ url, name }: FarmHost): ClickHouse {
   const server =
-    opened.get(name) ?? createClickHouse(url, { insertTimeoutMs: 20_000, queryTimeoutMs: 20_000 }, silent);
+    opened.get(name) ?? createClickHouse(url, { insertTimeoutMs: 60_000, queryTimeoutMs: 60_000 }, silent);
   opened.set(name, server);
   return server;
 }

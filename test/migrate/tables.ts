@@ -12,7 +12,7 @@ import { renderMigration } from '../../src/migrate/render.ts';
 import { silent } from '../support/services.ts';
 import { SINGLE } from './fixture.ts';
 
-const TIMEOUTS = { insertTimeoutMs: 20_000, queryTimeoutMs: 20_000 };
+const TIMEOUTS = { insertTimeoutMs: 60_000, queryTimeoutMs: 60_000 };
 /** Of a table without TTL, so that rows of any time stay. */
 export const KEPT = { traces: 0, metrics: 0, logs: 0 };
 

@@ -44,7 +44,7 @@ function as(user: string, shard: number): ClickHouse {
   const url = new URL(shards.servers[shard]?.url ?? '');
   url.username = user;
   url.password = PASSWORD;
-  const timeouts = { insertTimeoutMs: 20_000, queryTimeoutMs: 20_000 };
+  const timeouts = { insertTimeoutMs: 60_000, queryTimeoutMs: 60_000 };
   const client = clients.get(url.href) ?? createClickHouse(url.href, timeouts, silent);
   clients.set(url.href, client);
   return client;
@@ -98,7 +98,7 @@ beforeAll(async () => {
   });
   await withMigrations(settings, '0.0.0', silent, (context) => migrateApply(context));
   for (const shard of HOSTS) await insertRows(shard);
-}, 60_000);
+});
 afterAll(async () => {
   await Promise.all([...clients.values()].map(close));
   await shards.stop();

@@ -24,6 +24,8 @@ const environmentFor = (database: string) => ({
   SLUICE_CLICKHOUSE_DATABASE: database,
   SLUICE_MIGRATIONS_DIR: dir,
   SLUICE_REDIS_URL: redis.url,
+  // The last one waits for five others.
+  SLUICE_MIGRATIONS_WAIT_MS_MAX: '110000',
 });
 
 async function expectOnce(database: string): Promise<void> {
@@ -51,11 +53,14 @@ test('that do not wait: one applies all, five leave with its name', async () => 
       async () => ({ applied: -1, words: await refusalOf(work) }),
     );
   });
-  const owner = outcomes.findIndex(({ applied }) => applied === 2);
+  expect(outcomes.filter(({ applied }) => applied === 2)).toHaveLength(1);
+  // Who applied all, or who came after that and looked whether there was something left.
+  const owners = outcomes.flatMap(({ applied = -1 }, index) => (applied >= 0 ? [`1\\.0\\.${index}`] : []));
+  const held = new RegExp(`pid ${process.pid}, sluice (${owners.join('|')}), since`);
   const others = outcomes.filter(({ applied }) => applied === -1);
   // Who came after the end of the first found nothing to do.
   expect(others.length).toBeGreaterThan(0);
-  for (const { words } of others) expect(words).toContain(`pid ${process.pid}, sluice 1.0.${owner}, since`);
+  for (const { words } of others) expect(words).toMatch(held);
   await expectOnce('leaving');
 });
 

@@ -67,7 +67,7 @@ describe('a host that is down', () => {
       };
       try {
         const words = await refusalOf(
-          migrator.apply({ progress }, { SLUICE_MIGRATIONS_WAIT_MS_MAX: '4000' }),
+          migrator.apply({ progress }, { SLUICE_MIGRATIONS_WAIT_MS_MAX: '6000' }),
         );
         // By the name of either port: the one that was asked, or the one that the DDL queue knows.
         expect([words.includes(down.name), words.includes(`127.0.0.1:${down.tcpPort}`)]).toContain(true);
@@ -95,7 +95,7 @@ test('ZooKeeper away: nothing is applied and that is said; apply goes on when it
   } finally {
     await farm.startZooKeeper();
   }
-  await expect.poll(() => migrator.apply(), { timeout: 15_000, interval: 250 }).toBeTruthy();
+  await expect.poll(() => migrator.apply(), { timeout: 90_000, interval: 250 }).toBeTruthy();
   expect(await schemaOf(farm.host(2, 2), database)).toHaveLength(5);
 });
 

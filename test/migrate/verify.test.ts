@@ -199,7 +199,7 @@ AS select a, toUInt8(count(*)) as h, if(a==1 and (b)<>2, -1, 2)::Int8 g from {lo
 test('two shards: both are as declared; a wrong Distributed table, and a shard that is away, are named', async () => {
   const shards = await startShards(2);
   const servers = shards.servers.map(({ url }) =>
-    createClickHouse(url, { insertTimeoutMs: 20_000, queryTimeoutMs: 20_000 }, silent),
+    createClickHouse(url, { insertTimeoutMs: 60_000, queryTimeoutMs: 60_000 }, silent),
   );
   try {
     const context: MigrateContext = {

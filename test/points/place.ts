@@ -60,8 +60,8 @@ export function usePoints(place: Place, cast: (scene: Scene) => Promise<void>): 
   };
 }
 
-/** They take a few seconds; a machine that does much else may take long to start processes. */
-export const STORY_MS_MAX = 120_000;
+/** They take a few seconds; a machine that does much else may take long to start processes, one after another. */
+export const STORY_MS_MAX = 240_000;
 /** As many as Redis has by default. */
 const DATABASES = 16;
 

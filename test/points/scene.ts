@@ -66,6 +66,9 @@ const PACE = {
   SLUICE_CLICKHOUSE_REPLICA_RETURN_MS: '0',
   SLUICE_DRAIN_MS_MAX: '8000',
   SLUICE_LOG_LEVEL: 'debug',
+  // Who is held at a stop isn't late: nobody gives up on it, or pushes clients back, before the test goes on.
+  SLUICE_REDIS_TIMEOUT_MS: '60000',
+  SLUICE_PRESSURE_COMMIT_MS_MAX: '600000',
 };
 /** Whoever seals at once: a request is a batch. */
 export const SEALS_AT_ONCE = { SLUICE_BATCH_ROWS_MAX: String(SPANS) };
@@ -166,7 +169,7 @@ export class Scene {
     await eventually('no insert under way', async () => {
       const sql = `SELECT count() AS n FROM system.processes WHERE query LIKE 'INSERT%'`;
       return Number((await this.#place.rows<{ n: string }>(sql))[0]?.n) === 0;
-    });
+    }, PATIENCE_MS);
     await eventually('no job left', async () => (await this.jobs()) === 0, PATIENCE_MS);
   }
 

@@ -11,7 +11,7 @@ import { untilReady } from '../support/program.ts';
 import { settingsOf } from '../support/settings.ts';
 import { eventually, silent } from '../support/services.ts';
 import { usePlace, usePoints } from './place.ts';
-import { isCommand, ofShard, runs } from './redis-proxy.ts';
+import { ofShard, runs } from './redis-proxy.ts';
 import { ALL_LARGE, type Request, type Role, SPANS, type Scene } from './scene.ts';
 
 const place = usePlace(3);
@@ -109,9 +109,8 @@ async function inPartOnTwo(scene: Scene, environment: Readonly<Record<string, st
 /** A writer sees all three, and gateways hear of it. */
 async function growToThree(scene: Scene): Promise<void> {
   await scene.writer();
-  await eventually('three shards with a weight', async () => {
-    return (await published(scene))?.shards.every(({ weight }) => weight === 1);
-  });
+  const grown = async () => (await published(scene))?.shards.every(({ weight }) => weight === 1);
+  await eventually('three shards with a weight', grown, 60_000);
 }
 
 place.story('a shard is added before the request comes again, to another gateway', async (scene) => {
@@ -138,7 +137,7 @@ place.story('a shard is added before the request comes again, to the same gatewa
   stop.cut();
   expect(await told).toBe('later');
   await growToThree(scene);
-  await eventually('the gateway knows', async () => (await scene.redis.hget('{s0}:counts', 'generation')) === '2');
+  await eventually('the gateway knows', async () => Number(await scene.redis.hget('{s0}:counts', 'generation')) > 1);
   await scene.deliver(request, gateway);
   await scene.expectExactlyOnce();
 });
@@ -146,17 +145,14 @@ place.story('a shard is added before the request comes again, to the same gatewa
 place.story('a gateway dies when it has told some shards of a new routing, while another one appends', async (scene) => {
   await scene.redis.set(ROUTING_KEY, JSON.stringify(TWO_OF_THREE));
   const gateway = await scene.gateway();
-  const look = gateway.redis.stopAt(isCommand('GET'), 'after');
-  await look.reached();
-  look.release();
-  // Until it looks again it knows nothing of this.
+  const request = scene.request();
   await withStore(scene, async (store) => {
+    await store.fence(0, 2);
+    // This gateway may look at any moment: what it would see then is not there before its first try is over.
+    expect(await scene.send(request, gateway)).toBe('later');
     const shards = TWO_OF_THREE.shards.map(({ name }) => ({ name, weight: 1 }));
     await new RoutingStore(store.redis).publish(1, { ...TWO_OF_THREE, generation: 2, shards });
-    await store.fence(0, 2);
   });
-  const request = scene.request();
-  expect(await scene.send(request, gateway)).toBe('later');
   await scene.deliver(request, gateway);
   await scene.writer();
   await scene.expectExactlyOnce();

@@ -2,6 +2,9 @@
  * A load balancer as simple as they come: connections go in turn to the gateways whose /ready has said 200. It
  * asks from time to time, believes a gateway to be gone after some failures in a row, and doesn't try another
  * one when a connection is refused. So its clients see what the gateways do to those who aren't told at once.
+ *
+ * Gateways wait for its questions, but not for ever: where it stood still itself, it asks again before it
+ * sends anybody on.
  */
 import { once } from 'node:events';
 import net, { type AddressInfo, type Socket } from 'node:net';
@@ -12,9 +15,14 @@ type Backend = Pick<Program, 'admin' | 'httpPort' | 'grpcPort'>;
 
 const ASK_EVERY_MS = 100;
 const FAILURES_MAX = 3;
+/** What it knows is not older than this. Gateways wait for 900 ms for who asks as often (src/app/notice.ts). */
+const KNOWN_MS_MAX = 600;
+const WAIT_MS = 10;
 
 export class Balancer {
   readonly #failures: number[];
+  /** When the last question was put that has been answered. */
+  readonly #askedAtMs: number[];
   readonly #servers: net.Server[] = [];
   readonly #sockets = new Set<Socket>();
   readonly #backends: readonly Backend[];
@@ -27,6 +35,7 @@ export class Balancer {
   private constructor(backends: readonly Backend[]) {
     this.#backends = backends;
     this.#failures = backends.map(() => 0);
+    this.#askedAtMs = backends.map(() => Number.NEGATIVE_INFINITY);
     this.#asking = Promise.all(backends.map((_, index) => this.#ask(index)));
   }
 
@@ -34,7 +43,7 @@ export class Balancer {
   static async start(backends: readonly Backend[]): Promise<Balancer> {
     const balancer = new Balancer(backends);
     for (const port of ['httpPort', 'grpcPort'] as const) {
-      const server = net.createServer((client) => balancer.#join(client, port));
+      const server = net.createServer((client) => void balancer.#join(client, port));
       balancer.#servers.push(server);
       server.listen(0, '127.0.0.1');
       await once(server, 'listening');
@@ -69,6 +78,7 @@ export class Balancer {
   async #ask(index: number): Promise<void> {
     const { signal } = this.#ending;
     while (!signal.aborted) {
+      const atMs = performance.now();
       const ok = await fetch(`${this.#backends[index]?.admin}/ready`).then(
         async (reply) => {
           await reply.arrayBuffer();
@@ -76,27 +86,37 @@ export class Balancer {
         },
         () => false,
       );
-      this.#failures[index] = ok ? 0 : (this.#failures[index] ?? 0) + 1;
+      const failures = this.#isKnown(index, atMs) ? (this.#failures[index] ?? 0) + 1 : FAILURES_MAX;
+      this.#failures[index] = ok ? 0 : failures;
+      this.#askedAtMs[index] = atMs;
       await sleep(ASK_EVERY_MS, signal);
     }
   }
 
-  #join(client: Socket, port: 'httpPort' | 'grpcPort'): void {
+  #isKnown(index: number, atMs: number): boolean {
+    return atMs - (this.#askedAtMs[index] ?? 0) <= KNOWN_MS_MAX;
+  }
+
+  async #join(client: Socket, port: 'httpPort' | 'grpcPort'): Promise<void> {
+    this.#sockets.add(client);
+    client.on('error', () => client.destroy());
+    client.on('close', () => this.#sockets.delete(client));
+    const isOld = (index: number) => this.believesIn(index) && !this.#isKnown(index, performance.now());
+    while (this.#backends.some((_, index) => isOld(index)) && !client.destroyed) await sleep(WAIT_MS);
     const believed = this.#backends.filter((_, index) => this.believesIn(index));
     const backend = believed[this.#turn++ % Math.max(1, believed.length)];
-    if (backend === undefined) {
+    if (backend === undefined || client.destroyed) {
       client.destroy();
       return;
     }
     const target = net.connect(backend[port], '127.0.0.1');
-    for (const [socket, other] of [[client, target], [target, client]] as const) {
-      this.#sockets.add(socket);
-      socket.on('error', () => {
-        if (socket === target && target.bytesRead === 0) this.refused += 1;
-        other.resetAndDestroy();
-      });
-      socket.on('close', () => this.#sockets.delete(socket));
-    }
+    this.#sockets.add(target);
+    target.on('close', () => this.#sockets.delete(target));
+    target.on('error', () => {
+      if (target.bytesRead === 0) this.refused += 1;
+      client.resetAndDestroy();
+    });
+    client.on('error', () => target.resetAndDestroy());
     client.pipe(target);
     target.pipe(client);
   }

@@ -8,6 +8,7 @@ import { describe, expect, test } from 'vitest';
 import { seededRandom } from '../oracle/random.ts';
 import { head, talk, wire } from '../receive/support.ts';
 import { EXPORT, frame, openSession, sendFrames } from '../support/clients.ts';
+import { PATIENCE_MS } from '../support/program.ts';
 import { tracesRequest } from '../support/requests.ts';
 import { eventually } from '../support/services.ts';
 import { useUnharmedProgram } from './support.ts';
@@ -34,7 +35,7 @@ async function storedOf(numbers: readonly number[]): Promise<{ rows: number; spa
   return row ?? { rows: 0, spans: 0 };
 }
 
-describe('what is no protocol', () => {
+describe('what is no protocol', { timeout: 2 * PATIENCE_MS }, () => {
   test.each(['httpPort', 'grpcPort'] as const)('random bytes to %s', async (port) => {
     const random = seededRandom(SEED);
     for (let i = 0; i < 30; i++) {
@@ -69,7 +70,7 @@ describe('what is no protocol', () => {
   });
 });
 
-describe('lies in Content-Length', () => {
+describe('lies in Content-Length', { timeout: 2 * PATIENCE_MS }, () => {
   const body = wholeRequest(1);
 
   test.each([
@@ -119,7 +120,7 @@ describe('lies in Content-Length', () => {
   });
 });
 
-describe('broken gRPC frames', () => {
+describe('broken gRPC frames', { timeout: 2 * PATIENCE_MS }, () => {
   const message = wholeRequest(2);
 
   test.each([
@@ -146,7 +147,7 @@ describe('broken gRPC frames', () => {
     }
     await eventually(`${calls} calls inside`, async () => {
       return (await unharmed.program.metric('requests_in_flight')) === calls;
-    });
+    }, PATIENCE_MS);
     return streams;
   };
 
@@ -174,7 +175,7 @@ describe('broken gRPC frames', () => {
   });
 });
 
-describe('clients that leave', () => {
+describe('clients that leave', { timeout: 2 * PATIENCE_MS }, () => {
   test('20 uploads are given up half way', async () => {
     await counting('requests_total', { transport: 'http', code: '499' }, async () => {
       const wires = await Promise.all(Array.from({ length: 20 }, () => wire(unharmed.program.httpPort)));
@@ -184,7 +185,7 @@ describe('clients that leave', () => {
       }
       await eventually('their bytes are inside', async () => {
         return (await unharmed.program.metric('bytes_in_flight')) === 10 * MIB;
-      });
+      }, PATIENCE_MS);
       for (const { socket } of wires) socket.resetAndDestroy();
       return wires.length;
     });
@@ -206,7 +207,7 @@ describe('clients that leave', () => {
     // The program knows what it took: that is what must be in the table.
     const taken = (await unharmed.program.metric('items_accepted_total', { signal: 'traces' })) - accepted;
     expect(taken).toBeGreaterThan(0);
-    await eventually(`${taken} rows`, async () => (await storedOf(numbers)).spans === taken);
+    await eventually(`${taken} rows`, async () => (await storedOf(numbers)).spans === taken, PATIENCE_MS);
     expect(await storedOf(numbers)).toEqual({ rows: taken, spans: taken });
   });
 

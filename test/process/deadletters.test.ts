@@ -9,7 +9,7 @@ import type { Acted, ShownLetter } from '../../src/app/deadletters.ts';
 import type { ItemCounts } from '../../src/queue/counts.ts';
 import type { LetterGroup } from '../../src/queue/letters.ts';
 import { openStore } from '../queue/support.ts';
-import { type Program, environmentFor, run, start } from '../support/program.ts';
+import { PATIENCE_MS, type Program, START_MS_MAX, environmentFor, run, start } from '../support/program.ts';
 import { tracesRequest } from '../support/requests.ts';
 import { eventually, makeTempDir, removeTempDir } from '../support/services.ts';
 import { redisSettings } from '../support/settings.ts';
@@ -27,11 +27,11 @@ beforeAll(async () => {
   dataDir = makeTempDir();
   program = await start('up', await environmentFor(dataDir));
   redisUrl = `redis://127.0.0.1:${program.environment.SLUICE_EMBEDDED_REDIS_PORT}/0`;
-}, 60_000);
+}, START_MS_MAX);
 afterAll(async () => {
   await program?.end();
   removeTempDir(dataDir);
-});
+}, START_MS_MAX);
 
 async function send(spans: number, requestNumber: number): Promise<void> {
   const answer = await fetch(`${program.http}/v1/traces`, {
@@ -88,7 +88,7 @@ function settled(accepted: number) {
       const found = await books();
       return found.accepted === accepted && found.waiting === 0 && found;
     },
-    60_000,
+    PATIENCE_MS,
   );
 }
 
@@ -99,12 +99,12 @@ async function stored(): Promise<{ rows: number; spans: number }> {
   return row ?? { rows: -1, spans: -1 };
 }
 
-describe('a constraint that refuses a row', () => {
+describe('a constraint that refuses a row', { timeout: 4 * PATIENCE_MS }, () => {
   const sent = GOOD + POISON + GOOD;
   /** 3, or more where a batch is set aside whole. */
   let dead = 0;
 
-  test('makes a dead letter of it, and the rest is stored', { timeout: 90_000 }, async () => {
+  test('makes a dead letter of it, and the rest is stored', async () => {
     await sql(
       `ALTER TABLE otel.otel_traces ADD CONSTRAINT no_poison CHECK NOT startsWith(SpanId, '0000002a')`,
     );
@@ -126,7 +126,7 @@ describe('a constraint that refuses a row', () => {
     expect(stdout).toContain(found.letters[0]?.id);
   });
 
-  test('is shown with why, from where and what', { timeout: 60_000 }, async () => {
+  test('is shown with why, from where and what', async () => {
     const [letter] = (await list()).letters;
     const shown = await letters('show', letter?.id ?? '', '--json');
     const about = shown.json<ShownLetter & { firstRows: Record<string, unknown>[] }>();
@@ -145,7 +145,7 @@ describe('a constraint that refuses a row', () => {
     });
   });
 
-  test('is exported as files that ClickHouse takes, never over others', { timeout: 60_000 }, async () => {
+  test('is exported as files that ClickHouse takes, never over others', async () => {
     const folder = join(dataDir, 'exported');
     expect(await letters('export', folder, '--table', 'otel_traces')).toMatchObject({ code: 0 });
     const names = readdirSync(folder).filter((name) => name.endsWith('.json'));
@@ -169,9 +169,7 @@ describe('a constraint that refuses a row', () => {
     expect(readdirSync(folder)).toHaveLength(2 * names.length);
   });
 
-  test('comes again as long as it is refused, and is stored once when it is mended', {
-    timeout: 150_000,
-  }, async () => {
+  test('comes again as long as it is refused, and is stored once when it is mended', async () => {
     const before = (await list()).letters;
     expect(await letters('replay')).toMatchObject({ code: 2, stderr: expect.stringContaining('--all') });
     const dry = await letters('replay', '--all', '--dry-run', '--json');
@@ -184,7 +182,7 @@ describe('a constraint that refuses a row', () => {
         const now = await books();
         return now.waiting === 0 && now.dead > 0;
       },
-      60_000,
+      PATIENCE_MS,
     );
     for (const { replays, firstBuriedAt, buriedAt } of (await list()).letters) {
       expect(replays).toBe(1);
@@ -193,13 +191,13 @@ describe('a constraint that refuses a row', () => {
     await sql('ALTER TABLE otel.otel_traces DROP CONSTRAINT no_poison');
     const replayed = await letters('replay', '--reason', 'VIOLATED_CONSTRAINT', '--json');
     expect(replayed.json<Acted>().letters).toBeGreaterThan(0);
-    await eventually('every row', async () => (await stored()).rows >= sent, 60_000);
+    await eventually('every row', async () => (await stored()).rows >= sent, PATIENCE_MS);
     expect(await settled(sent)).toEqual({ accepted: sent, written: sent, waiting: 0, dead: 0, dropped: 0 });
     expect(await stored()).toEqual({ rows: sent, spans: sent });
     expect((await letters('list')).stdout).toBe('no dead letters\n');
   });
 
-  test('may be dropped, which is counted and logged', { timeout: 90_000 }, async () => {
+  test('may be dropped, which is counted and logged', async () => {
     await sql(
       `ALTER TABLE otel.otel_traces ADD CONSTRAINT no_poison CHECK NOT startsWith(SpanId, '0000002a')`,
     );
@@ -223,7 +221,7 @@ describe('a constraint that refuses a row', () => {
 });
 
 test('what is wrong on the command line ends with 2, a Redis that is away with 1', {
-  timeout: 60_000,
+  timeout: 4 * PATIENCE_MS,
 }, async () => {
   for (const args of [
     ['--limit', '0'],

@@ -16,9 +16,13 @@ import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BatchLogRecordProcessor, LoggerProvider } from '@opentelemetry/sdk-logs';
 import { MeterProvider, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics';
 import * as trace from '@opentelemetry/sdk-trace';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { environmentFor, type Program, start } from '../support/program.ts';
 import { eventually, makeTempDir, removeTempDir } from '../support/services.ts';
+
+/** Of one export; by itself the SDK gives up after 10 s, and its exporters over gRPC never try again. */
+const EXPORT_MS_MAX = 60_000;
+vi.setConfig({ testTimeout: 2 * EXPORT_MS_MAX, hookTimeout: 2 * EXPORT_MS_MAX });
 
 let program: Program;
 let dataDir = '';
@@ -34,20 +38,24 @@ afterAll(async () => {
 const resourceFor = (protocol: string) =>
   resourceFromAttributes({ 'service.name': `sdk-${protocol}`, 'sdk.flag': true });
 
+const overGrpc = () => ({ url: `http://127.0.0.1:${program.grpcPort}`, timeoutMillis: EXPORT_MS_MAX });
+const overHttp = (signal: string) => ({ url: `${program.http}/v1/${signal}`, timeoutMillis: EXPORT_MS_MAX });
+const PROCESSING = { exportTimeoutMillis: EXPORT_MS_MAX };
+
 const TRACES = {
-  grpc: () => new TraceGrpc({ url: `http://127.0.0.1:${program.grpcPort}` }),
-  protobuf: () => new TraceProto({ url: `${program.http}/v1/traces` }),
-  json: () => new TraceJson({ url: `${program.http}/v1/traces` }),
+  grpc: () => new TraceGrpc(overGrpc()),
+  protobuf: () => new TraceProto(overHttp('traces')),
+  json: () => new TraceJson(overHttp('traces')),
 };
 const LOGS = {
-  grpc: () => new LogGrpc({ url: `http://127.0.0.1:${program.grpcPort}` }),
-  protobuf: () => new LogProto({ url: `${program.http}/v1/logs` }),
-  json: () => new LogJson({ url: `${program.http}/v1/logs` }),
+  grpc: () => new LogGrpc(overGrpc()),
+  protobuf: () => new LogProto(overHttp('logs')),
+  json: () => new LogJson(overHttp('logs')),
 };
 const METRICS = {
-  grpc: () => new MetricGrpc({ url: `http://127.0.0.1:${program.grpcPort}` }),
-  protobuf: () => new MetricProto({ url: `${program.http}/v1/metrics` }),
-  json: () => new MetricJson({ url: `${program.http}/v1/metrics` }),
+  grpc: () => new MetricGrpc(overGrpc()),
+  protobuf: () => new MetricProto(overHttp('metrics')),
+  json: () => new MetricJson(overHttp('metrics')),
 };
 const PROTOCOLS = ['grpc', 'protobuf', 'json'] as const;
 
@@ -65,7 +73,7 @@ describe.each(PROTOCOLS)('through %s', (protocol) => {
     const exporter = TRACES[protocol]();
     const provider = new trace.TracerProvider({
       resource: resourceFor(protocol),
-      spanProcessors: [new trace.BatchSpanProcessor({ exporter })],
+      spanProcessors: [new trace.BatchSpanProcessor({ exporter, ...PROCESSING })],
     });
     const span = provider.getTracer('tracer', '1.2.3').startSpan('GET /things', {
       kind: SpanKind.SERVER,
@@ -113,7 +121,7 @@ describe.each(PROTOCOLS)('through %s', (protocol) => {
     const exporter = LOGS[protocol]();
     const provider = new LoggerProvider({
       resource: resourceFor(protocol),
-      processors: [new BatchLogRecordProcessor({ exporter })],
+      processors: [new BatchLogRecordProcessor({ exporter, ...PROCESSING })],
     });
     provider.getLogger('logger', '2.0').emit({
       timestamp: [1_790_000_000, 1],
@@ -140,6 +148,7 @@ describe.each(PROTOCOLS)('through %s', (protocol) => {
     const reader = new PeriodicExportingMetricReader({
       exporter: METRICS[protocol](),
       exportIntervalMillis: 3_600_000,
+      ...PROCESSING,
     });
     const provider = new MeterProvider({ resource: resourceFor(protocol), readers: [reader] });
     const meter = provider.getMeter('meter', '3.0');

@@ -29,6 +29,7 @@ import {
   sendHttp,
 } from '../support/clients.ts';
 import { judge } from '../support/otlp.ts';
+import { PATIENCE_MS } from '../support/program.ts';
 import { tracesRequest } from '../support/requests.ts';
 import { eventually } from '../support/services.ts';
 import { TRANSPORTS, useUnharmedProgram } from './support.ts';
@@ -73,10 +74,10 @@ function stored(service: string, rows: number, columns: string): Promise<Record<
       `SELECT ${columns} FROM otel.otel_traces WHERE ServiceName = '${service}'`,
     );
     return found.length >= rows && found;
-  });
+  }, PATIENCE_MS);
 }
 
-describe('broken bodies', () => {
+describe('broken bodies', { timeout: 2 * PATIENCE_MS }, () => {
   test.each(SIGNALS)('%s cut short at many places', async (signal) => {
     const whole = encode(REQUESTS[signal], SAMPLES[signal]);
     const cuts = Array.from({ length: 60 }, (_, i) => Math.floor((whole.length * i) / 60));
@@ -129,7 +130,7 @@ describe('broken bodies', () => {
   });
 });
 
-describe('wrong addresses', () => {
+describe('wrong addresses', { timeout: 2 * PATIENCE_MS }, () => {
   const call = (path: string, method: string, headers: Record<string, string>) => {
     const body = method === 'POST' ? { body: tracesRequest(1) } : {};
     return fetch(`${unharmed.program.http}${path}`, { method, headers, ...body });
@@ -183,7 +184,7 @@ describe('wrong addresses', () => {
   });
 });
 
-describe('too much', () => {
+describe('too much', { timeout: 2 * PATIENCE_MS }, () => {
   const LIMIT = /SLUICE_REQUEST_BYTES_MAX/;
   /** Peak of the resident memory since `forgetPeak`, bytes. */
   const peakBytes = () => {
@@ -192,7 +193,7 @@ describe('too much', () => {
   };
   const forgetPeak = () => writeFileSync(`/proc/${unharmed.program.pid}/clear_refs`, '5');
 
-  test('1 GiB in 1 MiB of gzip costs neither memory nor the neighbours', { timeout: 60_000 }, async () => {
+  test('1 GiB in 1 MiB of gzip costs neither memory nor the neighbours', async () => {
     const zeros = Buffer.alloc(MIB);
     const source = Readable.from(Array.from({ length: 1024 }, () => zeros));
     const bomb = await buffer(source.pipe(createGzip()));
@@ -288,7 +289,7 @@ describe('too much', () => {
   });
 });
 
-describe('strange values', () => {
+describe('strange values', { timeout: 2 * PATIENCE_MS }, () => {
   test('strings that are no UTF-8 are stored byte for byte', async () => {
     const bad = Buffer.from('61ff00fec328', 'hex');
     const attributes = [{ key: bad, value: { stringValue: bad } }];
@@ -343,7 +344,7 @@ describe('strange values', () => {
       const sql = `SELECT toString(Value) AS v FROM otel.otel_metrics_gauge WHERE MetricName = 'strange'`;
       const rows = await unharmed.program.rows<{ v: string }>(sql);
       return rows.length === 9 && rows;
-    });
+    }, PATIENCE_MS);
     const once = ['-inf', 'inf', 'nan'];
     expect(found.map(({ v }) => v).sort()).toEqual(once.flatMap((value) => [value, value, value]));
   });

@@ -3,7 +3,7 @@
  * in ClickHouse once. Requests that were not acknowledged may be there or not, but never twice.
  */
 import { expect, test } from 'vitest';
-import { environmentFor, type Program, start } from '../support/program.ts';
+import { environmentFor, PATIENCE_MS, type Program, start } from '../support/program.ts';
 import { eventually, makeTempDir, removeTempDir } from '../support/services.ts';
 import { tracesRequest } from '../support/requests.ts';
 
@@ -31,7 +31,7 @@ async function sendUntilGone(program: Program, numberFrom: number): Promise<numb
     }
   };
   const clients = Promise.all(Array.from({ length: CLIENTS }, client));
-  await eventually('some load', () => acknowledged.length > 400);
+  await eventually('some load', () => acknowledged.length > 400, PATIENCE_MS);
   process.kill(program.pid, 'SIGKILL');
   await program.ended;
   await clients;
@@ -39,7 +39,7 @@ async function sendUntilGone(program: Program, numberFrom: number): Promise<numb
 }
 
 test('three times kill -9 under load, nothing acknowledged is lost or doubled', {
-  timeout: 180_000,
+  timeout: 300_000,
 }, async () => {
   const dataDir = makeTempDir();
   try {
@@ -60,7 +60,7 @@ test('three times kill -9 under load, nothing acknowledged is lost or doubled', 
             (rows[0]?.n ?? 0) >= wanted && (await last.metric('queue_items', { signal: 'traces' })) === 0
           );
         },
-        60_000,
+        PATIENCE_MS,
       );
       const requests = await last.rows<{ request: number; rows: number; spans: number }>(
         `SELECT reinterpretAsUInt32(reverse(unhex(substring(SpanId, 1, 8)))) - 1 AS request,

@@ -3,7 +3,7 @@
  * is counted once, and what is beyond them costs its neighbours nothing.
  */
 import { randomBytes } from 'node:crypto';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { REQUESTS } from '../../proto/fields.ts';
 import type { Signal } from '../../src/model/signal.ts';
 import { encode } from '../oracle/encode.ts';
@@ -21,6 +21,8 @@ const RULES = [
   { name: 'secrets', action: 'redact', keys: ['password'], replacement: '[gone]' },
   { name: 'half', signals: ['logs'], action: 'sample', percent: 0, when: [{ field: 'severity', below: 5 }] },
 ];
+
+vi.setConfig({ testTimeout: 90_000, hookTimeout: 120_000 });
 
 const dataDir = makeTempDir();
 let program: Program;
@@ -40,7 +42,7 @@ beforeAll(async () => {
   };
   program = await start('up', await environmentFor(dataDir, limits));
   grpc = new GrpcClient(program.grpcPort);
-}, 60_000);
+});
 
 afterAll(async () => {
   grpc?.close();
@@ -74,7 +76,7 @@ async function rows<Row>(sql: string, count: number): Promise<Row[]> {
   await eventually(`${count} rows`, async () => {
     found = await program.rows<Row>(sql);
     return found.length === count;
-  });
+  }, 60_000);
   return found;
 }
 

@@ -5,13 +5,14 @@
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Redis } from 'ioredis';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { sendHttp } from '../support/clients.ts';
 import { type Program, environmentFor, run, start } from '../support/program.ts';
 import { tracesRequest } from '../support/requests.ts';
 import { eventually, makeTempDir, removeTempDir, useClickHouse, useRedis } from '../support/services.ts';
 
 const PASSWORD = 'change-me';
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 120_000 });
 const redis = useRedis();
 const clickhouse = useClickHouse();
 const dir = makeTempDir();
@@ -86,7 +87,7 @@ test('it is enough: migrate, receive, repeat, write, retry, stop; nothing of it 
   }
   for (const program of programs.splice(0)) expect(await program.end()).toMatchObject({ code: 0 });
   expect(await refusals()).toEqual([]);
-}, 120_000);
+}, 240_000);
 
 test.each([
   ['empty it', ['FLUSHALL']],

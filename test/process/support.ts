@@ -2,7 +2,9 @@
 import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import type { Signal } from '../../src/model/signal.ts';
 import { type Answer, GrpcClient, sendHttp } from '../support/clients.ts';
-import { type Program, environmentFor, start, untilIdle } from '../support/program.ts';
+import {
+  PATIENCE_MS, type Program, START_MS_MAX, environmentFor, start, untilIdle,
+} from '../support/program.ts';
 import { tracesRequest } from '../support/requests.ts';
 import { eventually, makeTempDir, removeTempDir } from '../support/services.ts';
 
@@ -37,12 +39,12 @@ export function useUnharmedProgram(): Unharmed {
     const settings = { SLUICE_BATCH_AGE_MS_MAX: '20', SLUICE_RESEND_WINDOW_SECONDS: '0' };
     running = await start('up', await environmentFor(dataDir, settings));
     grpc = new GrpcClient(running.grpcPort);
-  });
+  }, START_MS_MAX);
   afterAll(async () => {
     grpc?.close();
     await running?.end();
     removeTempDir(dataDir);
-  });
+  }, START_MS_MAX);
   afterEach(async () => {
     await untilIdle(unharmed.program);
     for (const transport of TRANSPORTS) {
@@ -54,8 +56,8 @@ export function useUnharmedProgram(): Unharmed {
         `SELECT uniqExact(SpanId) AS n FROM otel.otel_traces WHERE ServiceName = 'test'`,
       );
       return row?.n === neighbours;
-    });
-  });
+    }, PATIENCE_MS);
+  }, START_MS_MAX);
 
   const unharmed: Unharmed = {
     get program() {
@@ -71,7 +73,7 @@ export function useUnharmedProgram(): Unharmed {
       const times = await body();
       await eventually(`${times} more of ${name} ${JSON.stringify(labels)}`, async () => {
         return (await program.metric(name, labels)) - before === times;
-      });
+      }, PATIENCE_MS);
     },
     refusing(reason, kind, words, sent) {
       return unharmed.counting('requests_refused_total', { reason }, async () => {

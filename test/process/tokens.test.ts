@@ -1,9 +1,12 @@
 /** Goal: the command line makes tokens that the settings take, and hashes those of others without ever repeating them. */
 import { spawnSync } from 'node:child_process';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { hashToken } from '../../src/admit/tokens.ts';
 import { loadSettings } from '../../src/config/load.ts';
 import { SLUICE, run } from '../support/program.ts';
+
+/** A test runs up to four programs one after another. */
+vi.setConfig({ testTimeout: 90_000 });
 
 function hash(input: string, ...flags: string[]) {
   const { status, stdout, stderr } = spawnSync(SLUICE, ['tokens', 'hash', ...flags], { input, encoding: 'utf8' });

@@ -2,12 +2,14 @@
  * Goal: `sluice up` as its user sees it: one line when it can take data, rows a moment later, the same data after a
  * restart, a second instance refused, and a drain that loses nothing.
  */
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { environmentFor, run, start, withUp } from '../support/program.ts';
 import { eventually, makeTempDir, removeTempDir } from '../support/services.ts';
 import { tracesRequest } from '../support/requests.ts';
 
 const PROTOBUF = { 'content-type': 'application/x-protobuf' };
+/** A test starts one or two programs with all that they need, in a second or two on a quiet machine. */
+vi.setConfig({ testTimeout: 180_000 });
 
 describe('sluice up', () => {
   test('takes data, shows it within seconds, tells the same in /metrics, and stops with 0', async () => {

@@ -7,7 +7,7 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { zstdCompressSync } from 'node:zlib';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { REQUESTS } from '../../proto/fields.ts';
 import { SIGNALS, type Signal, TABLES, type Table } from '../../src/model/signal.ts';
 import { COLUMNS } from '../../src/transcode/tables.ts';
@@ -30,7 +30,8 @@ const CHOSEN: Readonly<Record<string, Row>> = {
   'j-utf8-bad': { Body: 'a\xff' },
 };
 const CLIENTS = 8;
-const ENOUGH_MS = 120_000;
+const ENOUGH_MS = 180_000;
+vi.setConfig({ testTimeout: ENOUGH_MS, hookTimeout: ENOUGH_MS });
 
 type Recorded = Vector & { readonly grpc_encoding?: string };
 
@@ -166,7 +167,7 @@ beforeAll(async () => {
   grpcPlain = new GrpcClient(program.grpcPort);
   grpcGzip = new GrpcClient(program.grpcPort, 'gzip');
   await sendAll();
-}, ENOUGH_MS);
+});
 
 afterAll(async () => {
   grpcPlain?.close();
@@ -219,7 +220,7 @@ describe('tables', () => {
     expect(await program.metric('requests_refused_total', { signal })).toBe(refused);
   });
 
-  test.each(TABLES)('%s', { timeout: ENOUGH_MS }, async (table) => {
+  test.each(TABLES)('%s', async (table) => {
     const stored = await storedRows(table);
     const unclaimed = new Map<string, Row[]>();
     for (const row of stored) {

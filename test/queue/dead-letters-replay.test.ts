@@ -202,10 +202,10 @@ describe('filters', () => {
   });
 });
 
-it('lists 10,000 letters page by page, while Redis answers others', async () => {
+it('lists 6,000 letters page by page, while Redis answers others', async () => {
   const { letters } = open({ bytesMax: 100_000_000 });
   const large = await openStore(server.settings, { rowsMax: 1_000 });
-  for (let i = 0; i < 10; i++) {
+  for (let i = 0; i < 6; i++) {
     const { sealed } = await large.append(0, [fragment(1_000, 10)], items('traces', 1_000));
     const batch = sealed[0] as SealedBatch;
     const each = Array.from({ length: 1_000 }, (_, row) => part(batch, `0:${row}-${row}`, 1, 20));
@@ -214,21 +214,21 @@ it('lists 10,000 letters page by page, while Redis answers others', async () => 
   large.close();
   await redis.command(['CONFIG', 'RESETSTAT']);
   const { letters: first, groups } = await letters.list({}, 100);
-  expect(groups).toMatchObject([{ letters: 10_000, rows: 10_000, bytes: 200_000 }]);
+  expect(groups).toMatchObject([{ letters: 6_000, rows: 6_000, bytes: 120_000 }]);
   expect(first).toHaveLength(100);
   const calls = /cmdstat_evalsha:calls=(\d+)/.exec(String(await redis.command(['INFO', 'commandstats'])));
   expect(Number(calls?.[1])).toBeGreaterThan(25);
   const ids = new Set<string>();
   for await (const { id } of letters.letters({})) ids.add(id);
-  expect(ids.size).toBe(10_000);
+  expect(ids.size).toBe(6_000);
   // Letters that go while somebody looks don't hide the others.
   const seen: string[] = [];
   for await (const { id } of letters.letters({})) {
     seen.push(id);
-    if (seen.length % 10 === 0) await letters.drop({ id });
+    if (seen.length % 20 === 0) await letters.drop({ id });
   }
-  expect(new Set(seen).size).toBe(10_000);
-  expect((await books()).dropped).toBe(1_000);
+  expect(new Set(seen).size).toBe(6_000);
+  expect((await books()).dropped).toBe(300);
 });
 
 describe('letters of other versions', () => {

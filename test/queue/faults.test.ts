@@ -21,7 +21,7 @@ async function start(...args: string[]): Promise<RedisServer> {
   return server;
 }
 
-async function open(server: RedisServer, port = server.port, timeoutMs = 5_000): Promise<BatchStore> {
+async function open(server: RedisServer, port = server.port, timeoutMs = 20_000): Promise<BatchStore> {
   const redis = { ...server.settings, url: `redis://127.0.0.1:${port}`, timeoutMs };
   const store = await openStore(redis, { rowsMax: 20 });
   endings.push(() => store.close());

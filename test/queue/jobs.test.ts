@@ -98,7 +98,7 @@ describe('jobs', () => {
       try {
         const made = (tries.get(batch.id) ?? 0) + 1;
         tries.set(batch.id, made);
-        await new Promise(setImmediate);
+        await eventually(() => most >= WRITE.insertsInFlightMax, 'two at once');
         // Nothing that a handler throws may cost the batch.
         if (made === 1) throw new Fault('clickhouse_away', 'elsewhere', 'made up');
         if (made === 2) throw new Fault('clickhouse_no', 'never', 'made up');
@@ -122,9 +122,9 @@ describe('jobs', () => {
       throw new Fault('UNKNOWN_TABLE', 'here', 'made up');
     });
     const size = () => redis.command(['MEMORY', 'USAGE', `{s0}:insert:${batch.id}`]);
-    await eventually(() => tries === 3, 'three tries');
+    await eventually(() => tries >= 3, 'three tries');
     const early = await size();
-    await eventually(() => tries === 30, 'thirty tries');
+    await eventually(() => tries >= 30, 'thirty tries');
     expect(await size()).toBe(early);
   });
 
@@ -251,15 +251,13 @@ describe('a writer that is killed', () => {
     work(async ({ id }) => {
       handled.push(id);
       // Busy until the other one is free.
-      await eventually(() => handled.includes(batch.id), 'the batch is taken over');
+      await eventually(() => handled.includes(batch.id), 'the batch is taken over', 60_000);
     }, { write: { ...WRITE, insertsInFlightMax: 2 } });
     await openQueue().add([other]);
-    await eventually(() => handled.length === 1, 'the worker is at work');
+    await eventually(() => handled.length > 0, 'the worker is at work');
     await kill(child);
-    const killedAtMs = performance.now();
-    await eventually(() => handled.includes(batch.id), 'the batch is taken over');
-    // 4 s for the lock, 1 s for the check, and room for a busy machine.
-    expect(performance.now() - killedAtMs).toBeLessThan(10_000);
+    // 4 s for the lock, 1 s for the check, and room for a busy machine; BullMQ's own would take half a minute.
+    await eventually(() => handled.includes(batch.id), 'the batch is taken over', 20_000);
   });
 
   it('is not taken for dead because it is busy for a second', async () => {
@@ -268,13 +266,16 @@ describe('a writer that is killed', () => {
     const child = await hang(batch);
     const handled: string[] = [];
     work(async ({ id }) => handled.push(id));
-    for (let pause = 0; pause < 3; pause++) {
+    const lockMs = async () => Number(await redis.command(['PTTL', `{s0}:insert:${batch.id}:lock`]));
+    for (let pause = 0; pause < 2 && handled.length === 0; pause++) {
+      const busySinceMs = performance.now();
       child.kill('SIGSTOP');
       await sleep(1_000);
       child.kill('SIGCONT');
-      await sleep(1_000);
+      await eventually(async () => handled.length > 0 || (await lockMs()) > 3_200, 'the lock is renewed');
+      // It may be busy for 3 s; a machine that stands still for longer has said nothing.
+      if (performance.now() - busySinceMs < 3_000) expect(handled).toEqual([]);
     }
-    expect(handled).toEqual([]);
   });
 
   async function kill(child: ChildProcess): Promise<void> {
@@ -294,14 +295,17 @@ describe('the sweep', () => {
 
   it('gives batches without a job one, once they are old enough', async () => {
     const queue = openQueue();
-    const { sweep, instruments } = sweepWith(queue, 500);
-    const [withJob, ...without] = await seal(5);
+    const { sweep, instruments } = sweepWith(queue, 300_000);
+    const batches = await seal(5);
+    const [withJob, ...without] = batches;
     if (withJob !== undefined) await queue.add([withJob]);
+    // Twice as old as the time between two sweeps; Redis' clock goes on meanwhile, so they are made older instead.
+    const older = async (ms: number) => {
+      for (const { id } of batches) await redis.command(['ZINCRBY', '{s0}:sealed', -ms, id]);
+    };
+    await older(500_000);
     expect(await sweep.sweep()).toBe(0);
-    await eventually(
-      async () => ((await store.counts(0)).oldestSealedAgeMs ?? 0) >= 1_100,
-      'they are old enough',
-    );
+    await older(100_000);
     expect(await sweep.sweep()).toBe(without.length);
     expect(await sweep.sweep()).toBe(0);
     expect(await jobKeys()).toHaveLength(5);
@@ -324,7 +328,10 @@ describe('the sweep', () => {
     const due = await openStore(server.settings, { ageMsMax: 10 });
     endings.push(() => due.close());
     const done: SealedBatch[] = [];
-    work(async (batch) => done.push(batch));
+    work(async (batch) => {
+      await due.finish(batch);
+      done.push(batch);
+    });
     const queue = openQueue();
     const sweep = new Sweep({
       write: WRITE,

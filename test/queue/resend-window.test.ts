@@ -275,7 +275,8 @@ describe('settings', () => {
     const found = Object.keys(expected).map((source) => [source, gateway.window.seconds(source)]);
     expect(Object.fromEntries(found)).toEqual(expected);
     expect(await gateway.gauge()).toBe(expected['']);
-    expect(await redis.command(['EXISTS', RESEND_KEY])).toBe(enabled ? 1 : 0);
+    // Also where nothing is recognised: the hashes of time series hang on the same secret.
+    expect(await redis.command(['EXISTS', RESEND_KEY])).toBe(1);
   });
 
   it('a number and sources stay whatever the traffic; it counts for those that go by it', async () => {
@@ -366,7 +367,7 @@ describe('an emptied, a full, and a missing Redis', () => {
   });
 
   it('away: first() says so; later the last window stays, and is kept up to date again', async () => {
-    const through = await server.connect(500);
+    const through = await server.connect();
     const gateway = gatewayOf({}, through);
     try {
       await server.kill();

@@ -12,7 +12,7 @@ import { type Block, Malformed, type OpenBlocks, type RecordBounds } from '../..
 import { NOTHING, type Outcome } from '../../src/model/outcome.ts';
 import { type Signal, type Table, TABLES, signalOf } from '../../src/model/signal.ts';
 import type { RedisSettings } from '../../src/redis/connection.ts';
-import { silent } from '../redis/server.ts';
+import { connected, silent } from '../redis/server.ts';
 import { settingsOf, writeSettings } from '../support/settings.ts';
 
 export const NEVER_MS = 1_000_000_000;
@@ -26,7 +26,7 @@ export async function openStore(
   const { queue, resend } = settingsOf();
   const batch = { ...LIMITS, ...limits };
   const store = new BatchStore({ redis, batch, queue, resend, logger: silent });
-  await store.connect();
+  await connected(store.redis);
   return store;
 }
 

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { ConfigurationError } from '../../src/base/errors.ts';
 import { createLogger } from '../../src/base/log.ts';
 import { type GrpcOptions, listenGrpc } from '../../src/receive/grpc.ts';
-import { LIMIT, MESSAGE, bare, client, endLater, front, gate, start } from './grpc-front.ts';
+import { KEEP_ALIVE_MS, LIMIT, MESSAGE, bare, callInside, client, endLater, front, gate, start } from './grpc-front.ts';
 import { ADMITTED, EXPORT, admissionOf, bareCall, call, empty, frame, metric, until, wire } from './support.ts';
 
 describe('health', () => {
@@ -107,19 +107,18 @@ describe('bounds', () => {
 
   test('a session without a call is ended after keepAliveMs, one with a call is not', async () => {
     const { open, opened } = gate();
-    await start({ grpc: { keepAliveMs: 60 }, answer: () => opened });
+    await start({ grpc: { keepAliveMs: KEEP_ALIVE_MS }, answer: () => opened });
     const idle = bare();
     await new Promise<void>((ended) => idle.once('close', () => ended()));
-    const busy = bareCall(bare(), EXPORT.traces, [frame(MESSAGE)]);
-    await until(() => front.taken.length === 1);
+    const busy = await callInside();
     const another = bare();
     await new Promise<void>((ended) => another.once('close', () => ended()));
     open();
-    expect((await busy).trailers['grpc-status']).toBe('0');
+    expect((await busy.replied).trailers['grpc-status']).toBe('0');
   });
 
   test('a message that stops arriving is given up, and everything is given back', async () => {
-    await start({ grpc: { keepAliveMs: 60 } });
+    await start({ grpc: { keepAliveMs: KEEP_ALIVE_MS } });
     const half = frame(MESSAGE).subarray(0, 9);
     const reply = await bareCall(bare(), EXPORT.traces, [half], {}, { end: false });
     expect([reply.headers[':status'], reply.rstCode]).toEqual([undefined, 8]);
@@ -127,7 +126,7 @@ describe('bounds', () => {
   });
 
   test('a message that drips in is given up, however often a byte comes', async () => {
-    await start({ grpc: { keepAliveMs: 60 } });
+    await start({ grpc: { keepAliveMs: KEEP_ALIVE_MS } });
     const session = bare();
     const stream = session.request({
       ':method': 'POST',
@@ -151,7 +150,7 @@ describe('bounds', () => {
   });
 
   test('a connection that never speaks HTTP/2 is ended', async () => {
-    await start({ grpc: { keepAliveMs: 60 } });
+    await start({ grpc: { keepAliveMs: KEEP_ALIVE_MS } });
     const { closed, socket } = await wire(front.grpc.port);
     socket.resume();
     await closed;

@@ -7,10 +7,14 @@ import { afterEach } from 'vitest';
 import type { Verdict } from '../../src/model/outcome.ts';
 import {
   ADMITTED,
+  EXPORT,
   type Front,
   type FrontOptions,
+  type Http2Reply,
+  bareCall,
   bareSession,
   empty,
+  frame,
   metric,
   startFront,
   stockClient,
@@ -18,6 +22,8 @@ import {
 } from './support.ts';
 
 export const LIMIT = 100_000;
+/** Short, for tests that wait until it is over. */
+export const KEEP_ALIVE_MS = 250;
 export let front: Front;
 let closing: (() => unknown)[] = [];
 
@@ -36,6 +42,23 @@ export function bare() {
   const session = bareSession(front);
   closing.push(() => session.destroy());
   return session;
+}
+
+/**
+ * A call that the ingest has. Where sessions are kept for `KEEP_ALIVE_MS` only, a machine that stands still may end
+ * one before its call has begun: then another one is made.
+ */
+export async function callInside(): Promise<{ readonly replied: Promise<Http2Reply> }> {
+  const before = front.taken.length;
+  for (;;) {
+    const replied = bareCall(bare(), EXPORT.traces, [frame(MESSAGE)]);
+    let over = false;
+    replied.then(() => {
+      over = true;
+    });
+    await until(() => over || front.taken.length > before);
+    if (front.taken.length > before) return { replied };
+  }
 }
 
 /** An ingest that waits until the test lets it go on. */

@@ -11,7 +11,7 @@ import { type TlsFiles, type TlsSettings, openTls } from '../../src/base/tls.ts'
 import { makeTempDir, removeTempDir, silent } from '../support/services.ts';
 import { Authority } from './authority.ts';
 import { until } from './support.ts';
-import { open } from './tls-front.ts';
+import { open, replace } from './tls-front.ts';
 
 const dir = makeTempDir();
 const authority = new Authority(dir, 'one');
@@ -81,8 +81,8 @@ test('one that ends within a week is warned of, too', () => {
 function replaceable(name: string) {
   const files = { certFile: join(dir, `${name}.pem`), keyFile: join(dir, `${name}.key`) };
   const put = (issued: { cert: Buffer; key: Buffer }) => {
-    writeFileSync(files.certFile, issued.cert);
-    writeFileSync(files.keyFile, issued.key);
+    replace(files.certFile, issued.cert);
+    replace(files.keyFile, issued.key);
   };
   put(first);
   return { ...files, put };
@@ -109,13 +109,13 @@ test('files that do not fit are refused, said once, and the old ones stay; then 
   const { lines, logger } = logged();
   const tls = open(files, () => undefined, logger);
   opened.push(tls);
-  writeFileSync(files.keyFile, second.key);
+  replace(files.keyFile, second.key);
   expect(await tls.reload()).toEqual({ kind: 'refused', why: expect.stringContaining('is not the key') });
   await until(() => lines.some(({ level }) => level === 50));
   for (let looks = 0; looks < 5; looks++) await tls.reload();
   expect(lines.filter(({ level }) => level === 50)).toHaveLength(1);
   expect(tls.serverOptions).toMatchObject({ cert: first.cert, key: first.key });
-  writeFileSync(files.certFile, second.cert);
+  replace(files.certFile, second.cert);
   await until(() => lines.some(({ msg }) => msg === 'new certificate'));
   expect(tls.serverOptions).toMatchObject({ cert: second.cert, key: second.key });
   expect(await tls.reload()).toEqual({ kind: 'same' });

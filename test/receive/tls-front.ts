@@ -1,4 +1,5 @@
 /** What tests of TLS share: files of a port, as the program opens them. */
+import { renameSync, writeFileSync } from 'node:fs';
 import { createLogger } from '../../src/base/log.ts';
 import { type TlsFiles, type TlsSettings, openTls } from '../../src/base/tls.ts';
 import { Authority, type Issued } from './authority.ts';
@@ -15,6 +16,12 @@ export function tlsOf(dir: string, more: Partial<TlsSettings> = {}): OpenedTls {
   const own = authority.issue('server');
   const tls = open({ ...own, ...more });
   return { tls, authority, own, ca: authority.pem };
+}
+
+/** In one step: nobody who looks meanwhile sees a part of it. */
+export function replace(file: string, bytes: Buffer): void {
+  writeFileSync(`${file}.next`, bytes);
+  renameSync(`${file}.next`, file);
 }
 
 export function open(

@@ -2,7 +2,6 @@
  * Goal: TLS on both ports against real clients: who is let in, what is known of them, what is counted of the
  * others, and a new certificate under load without a failed request.
  */
-import { writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:https';
 import { join } from 'node:path';
 import { type ConnectionOptions, connect as tlsConnect } from 'node:tls';
@@ -19,7 +18,7 @@ import type { Admission, Ticket } from '../../src/receive/ingest.ts';
 import { makeTempDir, removeTempDir } from '../support/services.ts';
 import { Authority, type Issued } from './authority.ts';
 import { EXPORT, type Front, PB, metric, startFront, until, wire } from './support.ts';
-import { open } from './tls-front.ts';
+import { open, replace } from './tls-front.ts';
 
 const dir = makeTempDir();
 const authority = new Authority(dir, 'ours');
@@ -230,9 +229,10 @@ describe('a new certificate', () => {
     const own = { certFile: join(dir, 'own.pem'), keyFile: join(dir, 'own.key') };
     const clientCaFile = join(dir, 'own-ca.pem');
     const put = (issued: Issued, ca: Buffer) => {
-      writeFileSync(own.certFile, issued.cert);
-      writeFileSync(own.keyFile, issued.key);
-      writeFileSync(clientCaFile, ca);
+      // First: a look in between then shows a pair of the old ones or the new ones with them.
+      replace(clientCaFile, ca);
+      replace(own.certFile, issued.cert);
+      replace(own.keyFile, issued.key);
     };
     put(server, authority.pem);
     return { settings: { ...own, clientCaFile, clientAuth: 'optional' } as const, put };

@@ -5,7 +5,9 @@
 import { Queue, Worker } from 'bullmq';
 import { afterEach, expect, it } from 'vitest';
 import { type BullConnection, connectRedis, connectRedisForWorker } from '../../src/redis/connection.ts';
-import { type RedisFarm, startRedisCluster, startSentinelTrio } from '../support/redis-farm.ts';
+import {
+  FAILOVER_MS_MAX, type RedisFarm, startRedisCluster, startSentinelTrio,
+} from '../support/redis-farm.ts';
 import { eventually, silent } from './server.ts';
 
 const endings: (() => unknown)[] = [];
@@ -75,16 +77,16 @@ it.each([
               () => false,
             ),
           `job ${name} is added`,
-          30_000,
+          FAILOVER_MS_MAX,
         );
         added.push(name);
       }
-      await eventually(() => added.every((name) => jobs.done.has(name)), 'all are done', 30_000);
+      await eventually(() => added.every((name) => jobs.done.has(name)), 'all are done', FAILOVER_MS_MAX);
     };
     await addAll('before');
-    await (await farm.master()).kill();
+    await (await eventually(() => farm.master(), 'a master')).kill();
     await addAll('after');
     expect(jobs.done.size).toBe(added.length);
   },
-  60_000,
+  240_000,
 );

@@ -4,6 +4,7 @@ import { expect } from 'vitest';
 import { Fault } from '../../src/base/errors.ts';
 import type { RedisClient } from '../../src/redis/client.ts';
 import { Script } from '../../src/redis/scripts.ts';
+import { FAILOVER_MS_MAX } from '../support/redis-farm.ts';
 import { eventually } from './server.ts';
 
 const ADD = new Script("return redis.call('SADD', KEYS[1], ARGV[1])");
@@ -31,7 +32,9 @@ export class Load {
   async flows(count = 100): Promise<void> {
     const before = this.#keys.map((key) => this.#of(key).length);
     const grown = () => this.#keys.every((key, i) => this.#of(key).length >= (before[i] ?? 0) + count);
-    await eventually(grown, `writes go through (last: ${this.faults.at(-1)?.message})`, 30_000);
+    await eventually(grown, 'writes go through', FAILOVER_MS_MAX).catch((error) => {
+      throw new Error(`no writes, last: ${this.faults.at(-1)?.message}`, { cause: error });
+    });
   }
 
   /** Ends it, and holds that every fault is one that passes and that nothing acknowledged is missing. */

@@ -2,25 +2,21 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import net, { type AddressInfo } from 'node:net';
+import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import type { RedisSettings } from '../../src/redis/access.ts';
 import { LeanConnection } from '../../src/redis/lean.ts';
+import { freePort } from '../support/services.ts';
 import { redisSettings } from '../support/settings.ts';
 
+export { freePort };
 export const silent = pino({ level: 'silent' });
 
-export async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
+/** Of an answer where no test is about that: a machine that stands still for seconds is no fault of Redis. */
+const TIMEOUT_MS = 20_000;
 
 /** Polls until the condition holds; its errors count as "not yet". */
 export async function eventually<T>(
@@ -40,6 +36,11 @@ export async function eventually<T>(
     if (performance.now() > until) throw new Error(`not within ${msMax} ms: ${what}`, { cause: last });
     await delay(10);
   }
+}
+
+/** Resolves when there is a connection: an attempt has two seconds, and the machine may stand still for longer. */
+export async function connected(of: { connect(): Promise<void>; readonly ready: boolean }): Promise<void> {
+  await of.connect().catch(() => eventually(() => of.ready, 'a connection'));
 }
 
 export class RedisServer {
@@ -65,7 +66,7 @@ export class RedisServer {
   }
 
   get settings(): RedisSettings {
-    return redisSettings(this.url);
+    return redisSettings(this.url, { timeoutMs: TIMEOUT_MS });
   }
 
   /** Starts it (again, on the same data) and waits until it takes connections and has loaded its data. */
@@ -99,10 +100,10 @@ export class RedisServer {
   }
 
   /** A connection for the test's own questions. */
-  async connect(timeoutMs = 5_000): Promise<LeanConnection> {
+  async connect(): Promise<LeanConnection> {
     const endpoint = { host: '127.0.0.1', port: this.port, tls: false, db: 0 };
-    const connection = new LeanConnection({ endpoint, timeoutMs, logger: silent });
-    await connection.connect();
+    const connection = new LeanConnection({ endpoint, timeoutMs: TIMEOUT_MS, logger: silent });
+    await connected(connection);
     return connection;
   }
 
@@ -115,6 +116,7 @@ export class RedisServer {
         resolve(/^(\+PONG|-NOAUTH)/.test(answer.toString('latin1')));
       });
       socket.once('error', () => resolve(false));
+      socket.once('close', () => resolve(false));
     });
   }
 }

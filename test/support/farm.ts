@@ -11,7 +11,7 @@ import { afterAll, beforeAll } from 'vitest';
 import { eventually, freePort, makeTempDir, removeTempDir } from './services.ts';
 
 const SERVER = '/usr/sbin/clickhouse-server';
-const UP_MS_MAX = 40_000;
+const UP_MS_MAX = 60_000;
 const FOUR_LETTERS_MS_MAX = 500;
 
 /** A replica as a cluster's definition names it. */
@@ -170,7 +170,7 @@ export function useFarm(options: FarmOptions = {}): Farm {
   let running: Farm | undefined;
   beforeAll(async () => {
     running = await startFarm(options);
-  }, 2 * UP_MS_MAX);
+  });
   afterAll(async () => {
     await running?.stop();
   });

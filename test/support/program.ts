@@ -55,8 +55,16 @@ export async function environmentFor(
   };
 }
 
-/** A command that hasn't ended by then never will: it is killed, so that it doesn't outlive its test. */
-const RUN_MS_MAX = 25_000;
+/**
+ * A command that hasn't ended by then never will: it is killed, so that it doesn't outlive its tests. On a busy
+ * machine node alone takes seconds to start.
+ */
+const RUN_MS_MAX = 90_000;
+const READY_MS_MAX = 90_000;
+/** How long tests wait for what takes a second or two: processes may stand still for some. */
+export const PATIENCE_MS = 60_000;
+/** For hooks and tests that start and end a program or two; theirs is more than the hooks' usual minute. */
+export const START_MS_MAX = 180_000;
 
 /** Runs `sluice <args>` to its end. */
 export async function run(
@@ -104,7 +112,7 @@ export async function untilReady(program: Program): Promise<void> {
       if (over) throw new Error(`ended before it was ready:\n${program.stdout()}\n${program.stderr()}`);
       return isReady(program);
     },
-    60_000,
+    READY_MS_MAX,
   );
 }
 
@@ -113,7 +121,7 @@ export async function untilIdle(program: Program): Promise<void> {
   await eventually('nothing in flight', async () => {
     const requests = await program.metric('requests_in_flight');
     return requests === 0 && (await program.metric('bytes_in_flight')) === 0;
-  });
+  }, PATIENCE_MS);
 }
 
 /** A whole `sluice up` for one body: stopped and removed afterwards, whatever happens. */
@@ -131,8 +139,33 @@ export async function withUp<T>(
   }
 }
 
-/** Test files run side by side: how late an event loop is says more about the machine than about the program. */
-const PATIENT = { SLUICE_PRESSURE_EVENT_LOOP_MS_MAX: '10000' };
+/**
+ * Test files run side by side: how late an event loop is, how long a commit takes and whether Redis answers
+ * within some seconds says more about the machine than about the program.
+ */
+const PATIENT = {
+  SLUICE_PRESSURE_EVENT_LOOP_MS_MAX: '10000',
+  SLUICE_PRESSURE_COMMIT_MS_MAX: '60000',
+  SLUICE_REDIS_TIMEOUT_MS: '20000',
+};
+
+/**
+ * A connection for each question: the server closes one that has been idle for some seconds, and who asks just
+ * then, since one of both stood still, gets no answer.
+ */
+const ASKED_ONCE = { connection: 'close' };
+
+/**
+ * What a test has left running that was broken off at its time limit: vitest ends its worker with SIGTERM, and
+ * the programs would go on for ever, in everybody's way.
+ */
+const running = new Set<ChildProcess>();
+if (process.env.VITEST !== undefined && process.connected) {
+  process.once('SIGTERM', () => {
+    for (const child of running) child.kill('SIGTERM');
+    process.exit();
+  });
+}
 
 function launch(args: readonly string[], environment: Readonly<Record<string, string>>) {
   const inherited = Object.fromEntries(
@@ -146,8 +179,12 @@ function launch(args: readonly string[], environment: Readonly<Record<string, st
   const err: string[] = [];
   child.stdout.setEncoding('utf8').on('data', (text: string) => out.push(text));
   child.stderr.setEncoding('utf8').on('data', (text: string) => err.push(text));
+  running.add(child);
   const ended = new Promise<Ended>((resolve) =>
-    child.once('close', (code, signal) => resolve({ code, signal })),
+    child.once('close', (code, signal) => {
+      running.delete(child);
+      resolve({ code, signal });
+    }),
   );
   return { child, ended, stdout: () => out.join(''), stderr: () => err.join('') };
 }
@@ -181,12 +218,13 @@ function view(
       return ended;
     },
     async metric(name, labels = {}) {
-      const text = await (await fetch(`${admin}/metrics`)).text();
+      const text = await (await fetch(`${admin}/metrics`, { headers: ASKED_ONCE })).text();
       return sample(text, `sluice_${name}`, labels);
     },
     async rows<Row>(sql: string) {
       const answer = await fetch(`${clickhouse}/?output_format_json_quote_64bit_integers=0`, {
         method: 'POST',
+        headers: ASKED_ONCE,
         body: `${sql} FORMAT JSONEachRow`,
       });
       const text = await answer.text();

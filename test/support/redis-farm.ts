@@ -18,6 +18,10 @@ import { redisSettings } from './settings.ts';
 const HOST = '127.0.0.1';
 const UP_MS_MAX = 30_000;
 const ASK_MS_MAX = 5_000;
+/** A sentinel that has stood still for two seconds does nothing for half a minute (TILT). */
+export const FAILOVER_MS_MAX = 75_000;
+/** As short as a busy machine allows: one that stands still for as long has a failover too many. */
+const DOWN_AFTER_MS = 2_000;
 
 /** One redis-server or sentinel. */
 export interface FarmNode {
@@ -171,15 +175,9 @@ function prepare(options: FarmOptions): Site {
   const site = { dir, options, credentials, scheme: tls ? 'rediss' : 'redis' };
   if (!tls) return { ...site, tlsArgs: [], changes: {} };
   const files = makeCertificates(dir);
-  const tlsArgs = [
-    '--tls-ca-cert-file',
-    files.ca,
-    '--tls-cert-file',
-    files.cert,
-    '--tls-key-file',
-    files.key,
-  ];
-  const changes = { tlsCaFile: files.ca, tlsCertFile: files.cert, tlsKeyFile: files.key };
+  const { ca, cert, key } = files;
+  const tlsArgs = ['--tls-ca-cert-file', ca, '--tls-cert-file', cert, '--tls-key-file', key];
+  const changes = { tlsCaFile: ca, tlsCertFile: cert, tlsKeyFile: key };
   return { ...site, tlsArgs, changes };
 }
 
@@ -207,18 +205,9 @@ async function makeRedis(site: Site, name: string, args: readonly string[] = [])
       : ['--port', '0', '--tls-port', String(port), '--tls-replication', 'yes', ...tlsArgs];
   const { password } = options;
   const guarded = password === undefined ? [] : ['--requirepass', password, '--masterauth', password];
-  const fixed = [
-    '--bind',
-    HOST,
-    '--dir',
-    dir,
-    '--save',
-    '',
-    '--appendonly',
-    'yes',
-    '--appendfsync',
-    'everysec',
-  ];
+  // Only processes die here: what they wrote is with the kernel then, and no busy disk holds anybody up.
+  const files = ['--dir', dir, '--save', '', '--appendonly', 'yes', '--appendfsync', 'no'];
+  const fixed = ['--bind', HOST, ...files];
   // A replica whose offset is still 0, which is so until the first ping, is told to nobody.
   const quick = ['--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1'];
   const policy = ['--maxmemory-policy', 'noeviction'];
@@ -262,7 +251,9 @@ export async function startSentinelTrio(options: SentinelOptions = {}): Promise<
     await Promise.all(nodes.map((node) => node.start()));
     await follow(nodes.slice(1));
     await Promise.all(sentinels.map((sentinel) => sentinel.start()));
-    for (const sentinel of sentinels) await eventually('the sentinels', () => settled(sentinel), UP_MS_MAX);
+    for (const sentinel of sentinels) {
+      await eventually('the sentinels', sooner(() => settled(sentinel)), UP_MS_MAX);
+    }
   } catch (error) {
     await stop();
     throw error;
@@ -271,10 +262,11 @@ export async function startSentinelTrio(options: SentinelOptions = {}): Promise<
     ...{ url, changes, nodes, sentinels, master, stop },
     settings: (more = {}) => redisSettings(url, { ...changes, ...more }),
     async failover() {
-      const before = await master();
-      await sentinels[0]?.ask('SENTINEL', 'FAILOVER', name);
-      const moved = async () => (await master().catch(() => before)) !== before;
-      await eventually('another master', moved, UP_MS_MAX);
+      const before = await eventually('a master', sooner(master), UP_MS_MAX);
+      const begun = async () => (await sentinels[0]?.ask('SENTINEL', 'FAILOVER', name)) === 'OK';
+      await eventually('a failover', sooner(begun), FAILOVER_MS_MAX);
+      const moved = async () => (await master()) !== before;
+      await eventually('another master', sooner(moved), FAILOVER_MS_MAX);
     },
   };
 }
@@ -283,7 +275,7 @@ async function makeSentinel(
   site: Site,
   folder: string,
   masterPort: number,
-  { name = '', sentinelPassword, password, downAfterMs = 1_000 }: SentinelOptions,
+  { name = '', sentinelPassword, password, downAfterMs = DOWN_AFTER_MS }: SentinelOptions,
 ): Promise<Server> {
   const dir = join(site.dir, folder);
   mkdirSync(dir, { recursive: true });
@@ -320,7 +312,7 @@ export async function startRedisCluster(options: FarmOptions = {}): Promise<Redi
   for (let i = 0; i < 6; i++) {
     const busPort = await freePort();
     busPorts.push(busPort);
-    const timing = ['--cluster-node-timeout', String(options.downAfterMs ?? 1_000)];
+    const timing = ['--cluster-node-timeout', String(options.downAfterMs ?? DOWN_AFTER_MS)];
     const trust = ['--cluster-replica-validity-factor', '0'];
     const secured = site.tlsArgs.length > 0 ? ['--tls-cluster', 'yes'] : [];
     const clustered = ['--cluster-enabled', 'yes', '--cluster-port', String(busPort), ...timing, ...trust];
@@ -373,7 +365,7 @@ async function joinCluster(nodes: readonly Server[], busPorts: readonly number[]
     const info = String(await node.ask('CLUSTER', 'INFO'));
     return info.includes('cluster_state:ok') && info.includes('cluster_known_nodes:6');
   };
-  for (const node of nodes) await eventually('the nodes know each other', () => sound(node), UP_MS_MAX);
+  for (const node of nodes) await eventually('the nodes know each other', sooner(() => sound(node)), UP_MS_MAX);
   for (const [i, replica] of nodes.slice(3).entries()) {
     await replica.ask('CLUSTER', 'REPLICATE', String(await masters[i]?.ask('CLUSTER', 'MYID')));
   }
@@ -383,15 +375,20 @@ async function joinCluster(nodes: readonly Server[], busPorts: readonly number[]
     const slots = await node.ask('CLUSTER', 'SLOTS');
     return readSlots(slots, { host: HOST, port: 0 }).every(({ replicas }) => replicas.length === 1);
   };
-  for (const node of nodes) await eventually('everybody knows the replicas', () => known(node), UP_MS_MAX);
+  for (const node of nodes) await eventually('everybody knows the replicas', sooner(() => known(node)), UP_MS_MAX);
 }
 
 async function follow(replicas: readonly Server[]): Promise<void> {
   for (const replica of replicas) {
     const linked = async () =>
       String(await replica.ask('INFO', 'replication')).includes('master_link_status:up');
-    await eventually('a replica follows', linked, UP_MS_MAX);
+    await eventually('a replica follows', sooner(linked), UP_MS_MAX);
   }
+}
+
+/** Who doesn't answer in time is asked again. */
+function sooner<T>(check: () => Promise<T>): () => Promise<T | undefined> {
+  return () => check().catch(() => undefined);
 }
 
 async function stopAll({ dir }: Site, servers: readonly Server[]): Promise<void> {

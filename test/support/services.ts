@@ -40,14 +40,27 @@ const PORT_FIRST = 12_000;
 const PORT_COUNT = 20_000;
 const given = new Set<number>();
 
-/** A port on which nobody listens now, on any address; never the same twice in one process. */
+/**
+ * A port on which nobody listens now, on any address; never the same twice in one process, nor in two that
+ * run at the same time: whoever starts a server on it, or starts one again, has it for himself.
+ */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = PORT_FIRST + Math.floor(Math.random() * PORT_COUNT);
-    if (given.has(port) || !(await canBind(port))) continue;
+    if (given.has(port) || !(await reserve(port)) || !(await canBind(port))) continue;
     given.add(port);
     return port;
   }
+}
+
+/** By a name that the kernel gives to one process only and takes back with its end; Linux knows such names. */
+function reserve(port: number): Promise<boolean> {
+  if (process.platform !== 'linux') return Promise.resolve(true);
+  return new Promise((resolve) => {
+    const holder = createServer();
+    holder.once('error', () => resolve(false));
+    holder.listen(`\0sluice-test-port-${port}`, () => resolve(true)).unref();
+  });
 }
 
 function canBind(port: number): Promise<boolean> {
@@ -194,11 +207,14 @@ function useService<Service extends TestService>(start: () => Promise<Service>):
   });
 }
 
-/** Resolves once `check` gives something other than undefined or false; fails with `what` after `msMax`. */
+/**
+ * Resolves once `check` gives something other than undefined or false; fails with `what` after `msMax`, which is only
+ * for what never comes: any process may stand still for seconds while others have the machine.
+ */
 export async function eventually<T>(
   what: string,
   check: () => Promise<T | undefined | false> | T | undefined | false,
-  msMax = 15_000,
+  msMax = 60_000,
 ): Promise<T> {
   const deadline = Date.now() + msMax;
   for (;;) {

@@ -17,7 +17,7 @@ beforeAll(async () => {
 });
 
 async function withServer<T>(url: string, body: (server: ClickHouse) => Promise<T>): Promise<T> {
-  const server = createClickHouse(url, { insertTimeoutMs: 5_000, queryTimeoutMs: 5_000 }, silent);
+  const server = createClickHouse(url, { insertTimeoutMs: 60_000, queryTimeoutMs: 60_000 }, silent);
   try {
     return await body(server);
   } finally {

@@ -8,6 +8,7 @@ import { type Discovery, Discoverer } from '../../src/topology/discover.ts';
 import { counts } from '../../src/topology/faults.ts';
 import { type FarmHost, useFarm } from '../support/farm.ts';
 import { eventually, freePort, silent } from '../support/services.ts';
+import { lookAt } from './look.ts';
 
 const farm = useFarm();
 
@@ -30,7 +31,7 @@ async function withDiscoverer<T>(
 }
 
 const discoverOnce = (environment: Record<string, string> = {}) =>
-  withDiscoverer(environment, (discoverer) => discoverer.discover());
+  withDiscoverer(environment, (discoverer) => lookAt(discoverer));
 
 /** Code and hosts of all that counts. */
 function faultsOf({ faults }: Discovery): string[] {
@@ -95,11 +96,11 @@ describe('a good cluster', () => {
 describe('hosts that are away', () => {
   test('a host that goes away stays known, and is found again', async () => {
     await withDiscoverer({}, async (discoverer) => {
-      const before = urlsOf(await discoverer.discover());
+      const before = urlsOf(await lookAt(discoverer));
       const host = farm.host(2, 2);
       await host.stop('SIGKILL');
       try {
-        const without = await discoverer.discover();
+        const without = await lookAt(discoverer);
         expect(faultsOf(without)).toEqual([`host_unreachable ${host.name}`]);
         expect(sentence(without, 'host_unreachable')).toContain(`SLUICE_CLICKHOUSE_ADDRESSES=${addressOf(host)}=http`);
         expect(urlsOf(without)).toEqual(before);
@@ -108,7 +109,7 @@ describe('hosts that are away', () => {
       } finally {
         await host.start();
       }
-      expect(faultsOf(await discoverer.discover())).toEqual([]);
+      expect(faultsOf(await lookAt(discoverer))).toEqual([]);
     });
   });
 
@@ -254,7 +255,7 @@ describe('a cluster that is not what it should be', () => {
     await believing(one, twins, () => believing(two, twins, () => believing(three, twins, async () => {
       await withDiscoverer({ SLUICE_CLICKHOUSE_URL: `${one.url},${two.url},${three.url}` }, async (discoverer) => {
         for (let look = 0; look < 2; look++) {
-          const discovery = await discoverer.discover();
+          const discovery = await lookAt(discoverer);
           expect(discovery.topology).toBeUndefined();
           expect(sentence(discovery, 'member_twice')).toContain(`${addressOf(three)} (shard_num 2, replica_num 1)`);
         }
@@ -299,7 +300,7 @@ describe('replication', () => {
     const path = "'/tables/{shard}/topology', '{replica}'";
     await host.query(`CREATE TABLE default.topology (d Date, x UInt8) ENGINE = ReplicatedMergeTree(${path}, d, x, 8192)`);
     await withDiscoverer({}, async (discoverer) => {
-      const before = await discoverer.discover();
+      const before = await lookAt(discoverer);
       expect(before.hosts[0]).toMatchObject({ tables: ['topology'], readOnlyTables: [] });
       await farm.stopZooKeeper();
       try {
@@ -315,7 +316,7 @@ describe('replication', () => {
       } finally {
         await farm.startZooKeeper();
       }
-      await eventually('no fault is left', async () => faultsOf(await discoverer.discover()).length === 0);
+      await eventually('no fault is left', async () => faultsOf(await lookAt(discoverer)).length === 0);
     });
   });
 });

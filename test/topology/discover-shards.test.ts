@@ -9,6 +9,7 @@ import { loadSettings } from '../../src/config/load.ts';
 import { type Discovery, Discoverer } from '../../src/topology/discover.ts';
 import { freePort, silent } from '../support/services.ts';
 import { type Shards, startShards } from '../support/shards.ts';
+import { lookAt } from './look.ts';
 
 let shards: Shards;
 beforeAll(async () => {
@@ -32,7 +33,7 @@ async function withDiscoverer<T>(
 }
 
 const discoverOnce = (environment: Record<string, string> = {}) =>
-  withDiscoverer(environment, (discoverer) => discoverer.discover());
+  withDiscoverer(environment, (discoverer) => lookAt(discoverer));
 
 const server = (index: number) => {
   const found = shards.servers[index];
@@ -146,9 +147,9 @@ describe('what is wrong', () => {
 
 test('a weight of 0, and a shard that is added, are seen by the next look', async () => {
   await withDiscoverer({ SLUICE_CLICKHOUSE_URL: urls(0, 1, 2) }, async (discoverer) => {
-    expect(found(await discoverer.discover())).toHaveLength(2);
+    expect(found(await lookAt(discoverer))).toHaveLength(2);
     await shards.define([1, 0, 3]);
-    const discovery = await discoverer.discover();
+    const discovery = await lookAt(discoverer);
     expect(codes(discovery)).toEqual([]);
     expect(found(discovery)).toEqual([
       [1, '01', server(0).url], [0, '02', server(1).url], [3, '03', server(2).url],
@@ -159,7 +160,7 @@ test('a weight of 0, and a shard that is added, are seen by the next look', asyn
   const nowhere = await discoverOnce();
   expect(codes(nowhere)).toEqual([`definition_unreadable ${host(0)}`, `definition_unreadable ${host(1)}`]);
   expect(sentence(nowhere, 'definition_unreadable')).toContain('Cluster with zero weight on all shards is prohibited');
-}, 40_000);
+});
 
 /** The first connection goes to the first server, all others to the second. */
 async function withBalancer(body: (url: string) => Promise<void>): Promise<void> {

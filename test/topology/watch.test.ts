@@ -204,5 +204,5 @@ describe('a real cluster', () => {
       await watch.stop();
       await discoverer.close();
     }
-  }, 60_000);
+  });
 });

@@ -26,7 +26,7 @@ import {
   trialDifference,
 } from '../support/otlp.ts';
 
-const PARAMETERS = { seed: 20_261_121, interruptAfterTimeLimit: 20_000, markInterruptAsFailure: true };
+const PARAMETERS = { seed: 20_261_121, interruptAfterTimeLimit: 100_000, markInterruptAsFailure: true };
 const WEIGHTS: readonly (readonly number[])[] = [
   [1, 1], [1, 2, 1], [0, 1, 3], [3, 0, 0, 1, 0], Array<number>(8).fill(1), Array<number>(128).fill(1),
   [70_000, 1, 30_000], [2 ** 31, 0, 2 ** 31 - 1], [0, 0, 5],

@@ -111,7 +111,7 @@ describe.each(SIGNALS)('%s', (signal) => {
       const alone = appended(engines[signal].wasm, [[bytes, tenant]]);
       const { rows } = expectedRows(signal, decode(REQUESTS[signal], bytes), NESTING_MAX, tenant);
       expect(tablesDifference(rows, rowsOf(alone))).toBeUndefined();
-    }), { seed: SEED, numRuns: 80, interruptAfterTimeLimit: 20_000, markInterruptAsFailure: true });
+    }), { seed: SEED, numRuns: 80, interruptAfterTimeLimit: 100_000, markInterruptAsFailure: true });
   });
 
   test('shards: rows lie where the key of what is stored says, also those without a tenant', async () => {

@@ -51,7 +51,7 @@ describe.each(SIGNALS)('%s', (signal) => {
         expect([blocks.rows, blocks.bytes]).toEqual([rows, size]);
         expect([blocks.close().length, blocks.rows, blocks.bytes]).toEqual([without.length, 0, 0]);
       }
-    }), { seed: SEED, numRuns: 60, interruptAfterTimeLimit: 20_000, markInterruptAsFailure: true });
+    }), { seed: SEED, numRuns: 60, interruptAfterTimeLimit: 100_000, markInterruptAsFailure: true });
   });
 
   test('blocks in which nothing is left have nothing to close', () => {

@@ -21,7 +21,7 @@ import {
 export const clickhouse = useClickHouse();
 export const TARGET = `${DATABASE}.otel_logs`;
 const SETTINGS = {
-  ...INSERT_OPTIONS, queryTimeoutMs: 10_000, replicaStrategy: 'least_loaded', loadRatioMax: 2, healthCheckMs: 1_000,
+  ...INSERT_OPTIONS, queryTimeoutMs: 30_000, replicaStrategy: 'least_loaded', loadRatioMax: 2, healthCheckMs: 1_000,
   replicaReturnMs: 1_000,
 } as const;
 

@@ -18,6 +18,11 @@ import { INSERT_OPTIONS, MemorySource, type TestBatch, makeBatch } from './batch
 
 export const farm = useFarm({ shards: 1, replicas: 2 });
 
+/** Sessions of ZooKeeper end, servers start again, and all of it takes its time on a busy machine. */
+export const STORY_MS_MAX = 150_000;
+const PERSIST_MS_MAX = 60_000;
+const SEEN_MS_MAX = 30_000;
+
 export const stops: (() => Promise<void>)[] = [];
 afterEach(async () => {
   for (const stop of stops.splice(0)) await stop();
@@ -35,7 +40,7 @@ beforeEach(async () => {
     await host.query(`CREATE TABLE ${table()} (Id UInt64, Body String) ENGINE =
       ReplicatedMergeTree('/clickhouse/tables/{shard}/${database}', '{replica}') ORDER BY Id`);
   }
-}, 30_000);
+});
 
 export function table(): string {
   return `${database}.otel_logs_local`;
@@ -48,14 +53,18 @@ interface Line {
   readonly replica?: string;
 }
 
-export function makeWriter(options: Partial<WriterOptions> = {}, urls = farm.hosts.map(({ url }) => url)) {
+interface Options extends Partial<WriterOptions> {
+  readonly queryTimeoutMs?: number;
+}
+
+export function makeWriter(options: Options = {}, urls = farm.hosts.map(({ url }) => url)) {
   const lines: Line[] = [];
   const logger = pino({ level: 'info' }, { write: (line: string) => lines.push(JSON.parse(line) as Line) });
   const source = new MemorySource();
   const instruments = createInstruments();
   const topology = { ...oneShard(urls), cluster: farm.name };
   const settings = {
-    ...INSERT_OPTIONS, database, tableName: (name: string) => `${name}_local`, queryTimeoutMs: 2_000,
+    ...INSERT_OPTIONS, database, tableName: (name: string) => `${name}_local`, queryTimeoutMs: 10_000,
     replicaStrategy: 'round_robin', loadRatioMax: 2, healthCheckMs: 500, replicaReturnMs: 500, ...options,
   } as const;
   const writer = new Writer({
@@ -78,7 +87,7 @@ export function makeWriter(options: Partial<WriterOptions> = {}, urls = farm.hos
         faults.push(error);
         return undefined;
       }
-    }, 30_000);
+    }, PERSIST_MS_MAX);
   };
   return { writer, source, instruments, lines, up, persist };
 }
@@ -97,7 +106,8 @@ export async function countOn(host: FarmHost): Promise<string> {
 
 export async function expectOnEach(rows: number): Promise<void> {
   for (const host of farm.hosts) {
-    await eventually(`${host.name} has ${rows} rows`, async () => (await countOn(host)) === `${rows}\t${rows}`)
+    const isThere = async () => (await countOn(host)) === `${rows}\t${rows}`;
+    await eventually(`${host.name} has ${rows} rows`, isThere, SEEN_MS_MAX)
       .catch(async () => expect(await countOn(host)).toBe(`${rows}\t${rows}`));
   }
 }

@@ -11,7 +11,7 @@ import type { Role } from './role.ts';
 import { type World, allStarted } from './world.ts';
 
 /** Longer than the setting, which bounds the drain itself. */
-const DRAIN_MS_MAX = 20_000;
+const DRAIN_MS_MAX = 30_000;
 const AT_WORK_MS_MAX = 4_000;
 const AT_WORK_POLL_MS = 100;
 const HEAL_TRIES_MAX = 60;

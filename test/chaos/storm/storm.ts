@@ -32,7 +32,7 @@ const SAY_EVERY_MS = 5_000;
 const DRAIN_MS_MAX = 180_000;
 const DRAIN_SHARE_MAX = 0.5;
 const DRAIN_POLL_MS = 250;
-const END_MS_MAX = 20_000;
+const END_MS_MAX = 30_000;
 const DUPLICATES = 'items_duplicate_total';
 
 /** @throws Error when the world can't be built or healed */
