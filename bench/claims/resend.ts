@@ -22,6 +22,7 @@ import { HttpSender } from '../send/http.ts';
 import { Ledger } from '../send/ledger.ts';
 import type { Sender } from '../send/sender.ts';
 import { type Figure, type Measure, runClaim } from './claim.ts';
+import { median } from './parts/numbers.ts';
 import { addresses, ended, freePorts, startSluice } from './programs.ts';
 
 /** Of which the first is to get warm, and doesn't count: the median of the others does. */
@@ -167,11 +168,6 @@ function costFigures(name: string, rounds: readonly Pair[], of: (cost: Cost) => 
     { ...NONE, name: `${name}, between rounds`, value: spread, unit: 'percentage points' },
     { ...NONE, name, value: median(percents), unit: '% more', must: COST_PERCENT_MAX },
   ];
-}
-
-/** Of an odd number of values. */
-function median(values: readonly number[]): number {
-  return values.toSorted((one, other) => one - other)[values.length >> 1] ?? Number.NaN;
 }
 
 /** Each request goes to the first gateway, and a second time as the name says. */

@@ -6,8 +6,9 @@
  * A series is known from its first point until half a window has gone by without one; those that are known
  * are never beyond, also when the limit is lowered. Everything here is in memory and decided at once: the
  * exchange with other gateways (series-exchange.ts) goes on behind. Bounded: `limits.seriesMetricsMax`
- * metrics, each with at most twice its limit of series, 11 to 22 bytes each.
+ * metrics, each with at most twice its limit of series, 11 to 22 bytes each, and 256 KiB.
  */
+import { randomInt } from 'node:crypto';
 import { nowMs as wallMs, sleep } from '../base/clock.ts';
 import { Fault } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
@@ -19,6 +20,7 @@ import { SeriesExchange } from './series-exchange.ts';
 import { fingerprintOf } from './series-filter.ts';
 import type { Half } from './series-log.ts';
 import { SeriesMetric } from './series-metric.ts';
+import { SeriesRuns } from './series-runs.ts';
 
 const EVERY_MS_DEFAULT = 1_000;
 
@@ -57,12 +59,29 @@ export interface SeriesReport {
   readonly pointsBeyond: number;
 }
 
+/** Points of one metric beside each other: the words from `at` to `end` of `series`. */
+interface Run {
+  readonly series: Uint32Array;
+  readonly at: number;
+  readonly end: number;
+}
+
+/** One tenant's. */
+interface TenantMetrics {
+  /** By the hash of their names. */
+  readonly metrics: Map<number, SeriesMetric>;
+  /** Keeps its series apart from those of others that look the same: 32 bits. */
+  readonly salt: number;
+}
+
 export class Cardinality {
   readonly #options: CardinalityOptions;
   readonly #nowMs: () => number;
   readonly #exchange: SeriesExchange;
   readonly #stop = new AbortController();
-  readonly #tenants = new Map<string, Map<number, SeriesMetric>>();
+  readonly #tenants = new Map<string, TenantMetrics>();
+  /** Those that came in this half of the window, nothing beyond: there is nothing to note of them. */
+  readonly #runs = new SeriesRuns();
   #metrics = 0;
   #half: Half = { turn: 0, startSeconds: 0, seconds: 0 };
   #saidFull = false;
@@ -83,29 +102,17 @@ export class Cardinality {
     const { seriesMax } = this.#options.settings();
     if (seriesMax === 0) return undefined;
     this.#turnOver();
-    const metrics = this.#metricsOf(tenant);
+    const { metrics, salt } = this.#metricsOf(tenant);
     let beyond: PointsBeyond | undefined;
-    let metric: SeriesMetric | undefined;
-    let hash: number | undefined;
-    for (let at = 0; at + WORDS_OF_POINT <= series.length; at += WORDS_OF_POINT) {
-      const hashHere = (series[at] ?? 0) | 0;
-      if (hashHere !== hash) {
-        hash = hashHere;
-        metric = metrics.get(hash) ?? this.#track(metrics, tenant, hash);
-        if (metric !== undefined && metric.seenTurn !== this.#half.turn) metric.see(this.#half.turn);
-      }
+    for (let at = 0, end = 0; at < series.length; at = end) {
+      end = this.#runs.read(series, at, salt);
+      if (this.#runs.isKnown) continue;
+      const hash = (series[at] ?? 0) | 0;
+      const metric = metrics.get(hash) ?? this.#track(metrics, tenant, hash);
       if (metric === undefined) continue;
-      const low = series[at + 1] ?? 0;
-      const fingerprint = fingerprintOf(low);
-      const seen = metric.filter.see(fingerprint, seriesMax);
-      if (seen === 'known') continue;
-      if (seen === 'added') {
-        this.#added(metric, fingerprint);
-        continue;
-      }
-      metric.noteBeyond(low, series[at + 2] ?? 0);
-      beyond ??= new PointsBeyond(series.length / WORDS_OF_POINT);
-      beyond.add(at / WORDS_OF_POINT, metric);
+      const before = beyond?.points;
+      beyond = this.#checkRun(metric, { series, at, end }, beyond);
+      if (beyond?.points === before) this.#runs.add();
     }
     if (beyond === undefined) return undefined;
     const label = this.#options.labelOf?.(tenant) ?? tenant;
@@ -113,9 +120,27 @@ export class Cardinality {
     return beyond;
   }
 
+  /** Notes the points of a run. @returns those beyond the limit, with those `beyond` before it */
+  #checkRun(metric: SeriesMetric, { series, at, end }: Run, beyond: PointsBeyond | undefined) {
+    const { seriesMax } = this.#options.settings();
+    if (metric.seenTurn !== this.#half.turn) metric.see(this.#half.turn);
+    let all = beyond;
+    for (let point = at; point < end; point += WORDS_OF_POINT) {
+      const low = series[point + 1] ?? 0;
+      const fingerprint = fingerprintOf(low);
+      const seen = metric.filter.see(fingerprint, seriesMax);
+      if (seen === 'added') this.#added(metric, fingerprint);
+      if (seen !== 'beyond') continue;
+      metric.noteBeyond(low, series[point + 2] ?? 0);
+      all ??= new PointsBeyond(series.length / WORDS_OF_POINT);
+      all.add(point / WORDS_OF_POINT, metric);
+    }
+    return all;
+  }
+
   /** The name of a metric that `check` knows only by the hash of it. */
   learn(tenant: string, hash: number, name: string): void {
-    const metric = this.#tenants.get(tenant)?.get(hash | 0);
+    const metric = this.#tenants.get(tenant)?.metrics.get(hash | 0);
     if (metric !== undefined) metric.name = name;
   }
 
@@ -124,7 +149,7 @@ export class Cardinality {
     const { seriesMax } = this.#options.settings();
     this.#turnOver();
     const reports: SeriesReport[] = [];
-    for (const metrics of this.#tenants.values()) {
+    for (const { metrics } of this.#tenants.values()) {
       for (const metric of metrics.values()) {
         metric.turnTo(this.#half.turn);
         const { tenant, name, offered, pointsBeyond, filter } = metric;
@@ -169,12 +194,12 @@ export class Cardinality {
     }
   }
 
-  #metricsOf(tenant: string): Map<number, SeriesMetric> {
+  #metricsOf(tenant: string): TenantMetrics {
     const known = this.#tenants.get(tenant);
     if (known !== undefined) return known;
-    const metrics = new Map<number, SeriesMetric>();
-    this.#tenants.set(tenant, metrics);
-    return metrics;
+    const made = { metrics: new Map<number, SeriesMetric>(), salt: randomInt(2 ** 32) };
+    this.#tenants.set(tenant, made);
+    return made;
   }
 
   #track(metrics: Map<number, SeriesMetric>, tenant: string, hash: number): SeriesMetric | undefined {
@@ -217,7 +242,8 @@ export class Cardinality {
   }
 
   #forget(isOld: (metric: SeriesMetric) => boolean): void {
-    for (const [tenant, metrics] of this.#tenants) {
+    this.#runs.clear();
+    for (const [tenant, { metrics }] of this.#tenants) {
       for (const [hash, metric] of metrics) {
         if (!isOld(metric)) continue;
         metrics.delete(hash);
