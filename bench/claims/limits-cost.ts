@@ -5,6 +5,7 @@
  */
 import type { Signal } from '../../src/model/signal.ts';
 import { type Figure, type Measure, runClaim } from './claim.ts';
+import { comparedFigures } from './parts/compared.ts';
 import { median } from './parts/numbers.ts';
 import { type Own, owning } from './parts/own.ts';
 
@@ -115,12 +116,7 @@ function figuresOf(signal: string, rounds: readonly (readonly number[])[]): Figu
     const cost = median(rounds.map((costs) => costs[i] ?? Number.NaN));
     const figure = { ...NONE, name, value: cost * 1e6, unit: 'CPU s per million items' };
     if (must === undefined) return [figure];
-    const percents = rounds.map((costs) => ((costs[i] ?? Number.NaN) / (costs[0] ?? Number.NaN) - 1) * 100);
-    const spread = Math.max(...percents) - Math.min(...percents);
-    return [
-      figure,
-      { ...NONE, name: `${name}, between rounds`, value: spread, unit: 'percentage points' },
-      { ...NONE, name, value: median(percents), unit: '% more', must },
-    ];
+    const pairs = rounds.map((costs) => [costs[i] ?? Number.NaN, costs[0] ?? Number.NaN] as const);
+    return [figure, ...comparedFigures(name, pairs, must)];
   });
 }

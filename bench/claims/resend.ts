@@ -22,6 +22,7 @@ import { HttpSender } from '../send/http.ts';
 import { Ledger } from '../send/ledger.ts';
 import type { Sender } from '../send/sender.ts';
 import { type Figure, type Measure, runClaim } from './claim.ts';
+import { comparedFigures } from './parts/compared.ts';
 import { median } from './parts/numbers.ts';
 import { addresses, ended, freePorts, startSluice } from './programs.ts';
 
@@ -157,16 +158,14 @@ function changeFor({ gateways: [{ pid, httpPort }], redisPid, clickhouse }: Inst
   } as const;
 }
 
-/** Both at the same moment are compared; how far rounds differ says how much a figure is worth. */
+/** Both at the same moment are compared. */
 function costFigures(name: string, rounds: readonly Pair[], of: (cost: Cost) => number): Figure[] {
   const unit = 'CPU s per million items';
-  const percents = rounds.map(([on, off]) => (of(on) / of(off) - 1) * 100);
-  const spread = Math.max(...percents) - Math.min(...percents);
+  const costs = rounds.map(([on, off]) => [of(on), of(off)] as const);
   return [
-    { ...NONE, name: `${name}, off`, value: median(rounds.map(([, off]) => of(off))) * 1e6, unit },
-    { ...NONE, name: `${name}, on`, value: median(rounds.map(([on]) => of(on))) * 1e6, unit },
-    { ...NONE, name: `${name}, between rounds`, value: spread, unit: 'percentage points' },
-    { ...NONE, name, value: median(percents), unit: '% more', must: COST_PERCENT_MAX },
+    { ...NONE, name: `${name}, off`, value: median(costs.map(([, off]) => off)) * 1e6, unit },
+    { ...NONE, name: `${name}, on`, value: median(costs.map(([on]) => on)) * 1e6, unit },
+    ...comparedFigures(name, costs, COST_PERCENT_MAX),
   ];
 }
 

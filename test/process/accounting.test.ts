@@ -9,7 +9,7 @@ import { SIGNALS, type Signal, TABLES, signalOf } from '../../src/model/signal.t
 import { encode } from '../oracle/encode.ts';
 import { requestOf } from '../oracle/samples.ts';
 import { GrpcClient, sendHttp } from '../support/clients.ts';
-import { type Program, START_MS_MAX, environmentFor, run, sample, start } from '../support/program.ts';
+import { type Program, environmentFor, run, sample, start } from '../support/program.ts';
 import {
   type TestClickHouse,
   type TestRedis,
@@ -47,12 +47,12 @@ beforeAll(async () => {
     SLUICE_RESEND_WINDOW_SECONDS: '600',
   });
   expect(await run(['migrate', 'apply'], environment)).toMatchObject({ code: 0 });
-}, START_MS_MAX);
+});
 afterAll(async () => {
   await Promise.all(programs.map((program) => program.end()));
   await Promise.all([redis?.stop(), clickhouse?.stop()]);
   removeTempDir(dataDir);
-}, START_MS_MAX);
+});
 
 const TIME = BigInt(Date.now()) * 1_000_000n;
 const MESSAGES = {

@@ -4,7 +4,7 @@
  * rows. Every acknowledged span is read exactly once through the Distributed table of any server.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { PATIENCE_MS, type Program, START_MS_MAX, environmentFor, run, start } from '../support/program.ts';
+import { PATIENCE_MS, type Program, environmentFor, run, start } from '../support/program.ts';
 import { tracesRequest } from '../support/requests.ts';
 import { type TestRedis, eventually, makeTempDir, removeTempDir, startRedis } from '../support/services.ts';
 import { type Shards, startShards } from '../support/shards.ts';
@@ -72,12 +72,12 @@ describe('from two shards to three', { timeout: 300_000 }, () => {
       SLUICE_CLICKHOUSE_ADDRESSES: `127.0.0.1:${third?.tcpPort}=${third?.url}`,
       SLUICE_CLICKHOUSE_WATCH_MS: '500',
     });
-  }, START_MS_MAX);
+  });
   afterAll(async () => {
     await shards?.stop();
     await redis?.stop();
     removeTempDir(dataDir);
-  }, START_MS_MAX);
+  });
 
   const count = async (server: number, table: string) => {
     const rows = await shards.servers[server]?.rows<{ n: string }>(`SELECT count() AS n FROM otel.${table}`);

@@ -9,7 +9,7 @@ import type { Acted, ShownLetter } from '../../src/app/deadletters.ts';
 import type { ItemCounts } from '../../src/queue/counts.ts';
 import type { LetterGroup } from '../../src/queue/letters.ts';
 import { openStore } from '../queue/support.ts';
-import { PATIENCE_MS, type Program, START_MS_MAX, environmentFor, run, start } from '../support/program.ts';
+import { PATIENCE_MS, type Program, environmentFor, run, start } from '../support/program.ts';
 import { tracesRequest } from '../support/requests.ts';
 import { eventually, makeTempDir, removeTempDir } from '../support/services.ts';
 import { redisSettings } from '../support/settings.ts';
@@ -27,11 +27,11 @@ beforeAll(async () => {
   dataDir = makeTempDir();
   program = await start('up', await environmentFor(dataDir));
   redisUrl = `redis://127.0.0.1:${program.environment.SLUICE_EMBEDDED_REDIS_PORT}/0`;
-}, START_MS_MAX);
+});
 afterAll(async () => {
   await program?.end();
   removeTempDir(dataDir);
-}, START_MS_MAX);
+});
 
 async function send(spans: number, requestNumber: number): Promise<void> {
   const answer = await fetch(`${program.http}/v1/traces`, {

@@ -6,7 +6,7 @@
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Answer, GrpcClient, JS, sendHttp } from '../support/clients.ts';
-import { PATIENCE_MS, type Program, START_MS_MAX, environmentFor, start, untilIdle } from '../support/program.ts';
+import { PATIENCE_MS, type Program, environmentFor, start, untilIdle } from '../support/program.ts';
 import {
   type LargeRequest,
   largeSpansQuery,
@@ -32,12 +32,12 @@ beforeAll(async () => {
   dataDir = makeTempDir();
   program = await start('up', await environmentFor(dataDir));
   grpc = new GrpcClient(program.grpcPort);
-}, START_MS_MAX);
+});
 afterAll(async () => {
   grpc?.close();
   await program?.end();
   removeTempDir(dataDir);
-}, START_MS_MAX);
+});
 
 /** Sends one small request after the other while `work` goes on. @returns how long each took, ms, sorted */
 async function smallOnesDuring(work: () => Promise<void>): Promise<number[]> {

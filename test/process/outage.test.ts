@@ -4,7 +4,7 @@
  */
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { PATIENCE_MS, type Program, START_MS_MAX, environmentFor, run, start } from '../support/program.ts';
+import { PATIENCE_MS, type Program, environmentFor, run, start } from '../support/program.ts';
 import { tracesRequest } from '../support/requests.ts';
 import {
   type TestClickHouse, type TestRedis, eventually, freePort, makeTempDir, removeTempDir, startClickHouse, startRedis,
@@ -62,14 +62,14 @@ beforeAll(async () => {
   expect(await run(['migrate', 'apply'], environment)).toMatchObject({ code: 0 });
   await alter('MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1');
   program = await start('all', environment);
-}, START_MS_MAX);
+});
 afterAll(async () => {
   await program?.end();
   keys?.disconnect();
   await clickhouse?.stop();
   await redis?.stop();
   removeTempDir(dataDir);
-}, START_MS_MAX);
+});
 
 async function alter(what: string): Promise<void> {
   await clickhouse.query(`ALTER TABLE otel.otel_traces ${what}`);

@@ -38,12 +38,12 @@ beforeAll(async () => {
   gateway = await start('gateway', await environmentFor(dataDir, services));
   await writer.end();
   await clickhouse.stop();
-}, START_MS_MAX);
+});
 afterAll(async () => {
   await gateway?.end();
   await redis?.stop();
   removeTempDir(dataDir);
-}, START_MS_MAX);
+});
 
 const REFUSED = { signal: 'traces', reason: 'redis_unavailable' };
 

@@ -30,14 +30,14 @@ beforeAll(async () => {
     SLUICE_CLICKHOUSE_CLUSTER: 'sluice',
   });
   clients.push(new GrpcClient(up.grpcPort), new GrpcClient(gateway.grpcPort));
-}, START_MS_MAX);
+});
 
 afterAll(async () => {
   for (const client of clients) client.close();
   await gateway?.end();
   await up?.end();
   removeTempDir(dataDir);
-}, START_MS_MAX);
+});
 
 /** When all that was accepted by the time of the call is there. Repetitions don't count as accepted. */
 async function stored(table: string, signal: string): Promise<number> {

@@ -12,7 +12,7 @@ import { resourceFromAttributes } from '@opentelemetry/resources';
 import * as trace from '@opentelemetry/sdk-trace';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { EXPORT, PB } from '../receive/support.ts';
-import { PATIENCE_MS, type Program, START_MS_MAX, environmentFor, run, start } from '../support/program.ts';
+import { PATIENCE_MS, type Program, environmentFor, run, start } from '../support/program.ts';
 import { tracesRequest } from '../support/requests.ts';
 import {
   type TestClickHouse,
@@ -59,13 +59,13 @@ beforeAll(async () => {
   writers = await Promise.all(Array.from({ length: WRITERS }, async () => start('writer', await environment())));
   gateways = await Promise.all(Array.from({ length: GATEWAYS }, async () => start('gateway', await environment())));
   balancer = await Balancer.start(gateways);
-}, START_MS_MAX);
+});
 afterAll(async () => {
   await balancer?.stop();
   await Promise.all([...(gateways ?? []), ...(writers ?? [])].map((program) => program.end()));
   await Promise.all([redis?.stop(), clickhouse?.stop()]);
   removeTempDir(dataDir);
-}, START_MS_MAX);
+});
 
 /** What the clients of one kind have seen. */
 interface Seen {

@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import type { Signal } from '../../src/model/signal.ts';
 import { type Answer, GrpcClient, sendHttp } from '../support/clients.ts';
 import {
-  PATIENCE_MS, type Program, START_MS_MAX, environmentFor, start, untilIdle,
+  PATIENCE_MS, type Program, environmentFor, start, untilIdle,
 } from '../support/program.ts';
 import { tracesRequest } from '../support/requests.ts';
 import { eventually, makeTempDir, removeTempDir } from '../support/services.ts';
@@ -39,12 +39,12 @@ export function useUnharmedProgram(): Unharmed {
     const settings = { SLUICE_BATCH_AGE_MS_MAX: '20', SLUICE_RESEND_WINDOW_SECONDS: '0' };
     running = await start('up', await environmentFor(dataDir, settings));
     grpc = new GrpcClient(running.grpcPort);
-  }, START_MS_MAX);
+  });
   afterAll(async () => {
     grpc?.close();
     await running?.end();
     removeTempDir(dataDir);
-  }, START_MS_MAX);
+  });
   afterEach(async () => {
     await untilIdle(unharmed.program);
     for (const transport of TRANSPORTS) {
@@ -57,7 +57,7 @@ export function useUnharmedProgram(): Unharmed {
       );
       return row?.n === neighbours;
     }, PATIENCE_MS);
-  }, START_MS_MAX);
+  });
 
   const unharmed: Unharmed = {
     get program() {

@@ -13,13 +13,13 @@ import { LIMITS } from '../../src/model/outcome.ts';
 import { SIGNALS, type Signal } from '../../src/model/signal.ts';
 import { compileScreen } from '../../src/screen/screen.ts';
 import { requestArbitrary } from '../oracle/arbitrary.ts';
-import { DecodeError, decode } from '../oracle/decode.ts';
+import { decode } from '../oracle/decode.ts';
 import { encode, fullChaos } from '../oracle/encode.ts';
 import { mutate, noise } from '../oracle/mutate.ts';
 import { seededRandom } from '../oracle/random.ts';
 import { SAMPLES } from '../oracle/samples.ts';
 import { Reference } from './reference.ts';
-import { canonical, settingsOf } from './support.ts';
+import { canonical, isDecodable, settingsOf } from './support.ts';
 
 const NOW_MS = 1_763_640_000_123;
 const keys = fc.constantFrom('a', 'service.name', 'http.method', 'ünïcode ✓', 'k', 's', 'm');
@@ -143,13 +143,3 @@ describe.each(SIGNALS)('%s', (signal) => {
     );
   });
 });
-
-function isDecodable(signal: Signal, bytes: Uint8Array): boolean {
-  try {
-    decode(REQUESTS[signal], bytes);
-    return true;
-  } catch (error) {
-    if (error instanceof DecodeError) return false;
-    throw error;
-  }
-}

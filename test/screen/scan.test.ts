@@ -7,10 +7,10 @@ import { expect, test } from 'vitest';
 import { REQUESTS } from '../../proto/fields.ts';
 import { SIGNALS, type Signal } from '../../src/model/signal.ts';
 import { compileScreen } from '../../src/screen/screen.ts';
-import { DecodeError, decode } from '../oracle/decode.ts';
+import { decode } from '../oracle/decode.ts';
 import { type Plain, encode } from '../oracle/encode.ts';
 import { requestOf } from '../oracle/samples.ts';
-import { rulesOf, settingsOf } from './support.ts';
+import { isDecodable, rulesOf, settingsOf } from './support.ts';
 
 const CONTEXT = { tenant: 'shop', nowMs: Date.now() };
 const attribute = (key: string, value: string) => ({ key, value: { stringValue: value } });
@@ -84,16 +84,6 @@ test.each(SIGNALS)('%s cut off anywhere come back as they are if they are broken
   }
   expect(broken).toBeGreaterThan(content.length);
 });
-
-function isDecodable(signal: Signal, bytes: Uint8Array): boolean {
-  try {
-    decode(REQUESTS[signal], bytes);
-    return true;
-  } catch (error) {
-    if (error instanceof DecodeError) return false;
-    throw error;
-  }
-}
 
 test.each([0, 1, 123, 124, 125, 126, 127, 128, 129, 16_380, 16_383, 16_384, 16_387, 70_000])(
   'keys, values and names of %i bytes are found, hidden and counted',

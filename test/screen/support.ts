@@ -1,8 +1,10 @@
-/** Settings for the screen, and messages in a form in which equal ones are equal. */
+/** Settings for the screen, what is a request at all, and messages in a form in which equal ones are equal. */
+import { REQUESTS } from '../../proto/fields.ts';
 import { loadSettings } from '../../src/config/load.ts';
 import type { Rule } from '../../src/config/rules.ts';
 import type { Settings } from '../../src/config/settings.ts';
-import type { Message, Value } from '../oracle/decode.ts';
+import type { Signal } from '../../src/model/signal.ts';
+import { DecodeError, type Message, type Value, decode } from '../oracle/decode.ts';
 
 type ScreenSettings = Pick<Settings, 'limits' | 'rules' | 'receive'>;
 
@@ -23,6 +25,17 @@ export function settingsOf(
 /** Rules as an operator writes them. */
 export function rulesOf(...rules: readonly object[]): readonly Rule[] {
   return loadSettings({ SLUICE_RULES: JSON.stringify(rules) }).settings.rules;
+}
+
+/** Whether these bytes are a request, by the oracle. */
+export function isDecodable(signal: Signal, bytes: Uint8Array): boolean {
+  try {
+    decode(REQUESTS[signal], bytes);
+    return true;
+  } catch (error) {
+    if (error instanceof DecodeError) return false;
+    throw error;
+  }
 }
 
 /** Fields outside of oneofs for which absent and empty are the same. */

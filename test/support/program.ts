@@ -63,7 +63,7 @@ const RUN_MS_MAX = 90_000;
 const READY_MS_MAX = 90_000;
 /** How long tests wait for what takes a second or two: processes may stand still for some. */
 export const PATIENCE_MS = 60_000;
-/** For hooks and tests that start and end a program or two; theirs is more than the hooks' usual minute. */
+/** For tests that start and end a program or two, as long as hooks have anyway. */
 export const START_MS_MAX = 180_000;
 
 /** Runs `sluice <args>` to its end. */
